@@ -1,0 +1,265 @@
+//! Several nodes that form a cluster, and the end of a test.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use crate::node::Node;
+use crate::{Api, ROOT_PASSWORD, User, logs, wait};
+
+/// How long all nodes may take to become voters that know their leader.
+const JOIN_MAX: Duration = Duration::from_secs(60);
+/// How long nodes may take to elect a new leader before a test gives up waiting. What is promised
+/// is much less, and asserted where it is promised.
+const ELECTION_MAX: Duration = Duration::from_secs(30);
+
+/// A running cluster. When it is dropped its processes end and its logs are read; a failed test
+/// leaves data and logs.
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: Vec<Node>,
+    directory: Option<TempDir>,
+    expected_errors: Vec<String>,
+}
+
+/// The cluster that tests without any wish of their own share while one of them runs.
+static SHARED: Mutex<Weak<Cluster>> = Mutex::const_new(Weak::new());
+
+impl Cluster {
+    /// Three nodes, shared with other tests of this process: for tests that break nothing and stay
+    /// in a namespace of their own.
+    pub async fn shared() -> Arc<Cluster> {
+        let mut shared = SHARED.lock().await;
+        if let Some(cluster) = shared.upgrade() {
+            return cluster;
+        }
+        let cluster = Arc::new(Cluster::start(3).await);
+        *shared = Arc::downgrade(&cluster);
+        cluster
+    }
+
+    /// A cluster of its own with the default configuration.
+    pub async fn start(nodes: usize) -> Cluster {
+        Cluster::start_with(nodes, &[]).await
+    }
+
+    /// A cluster of its own with more environment variables.
+    pub async fn start_with(nodes: usize, env: &[(&str, &str)]) -> Cluster {
+        let mut cluster = Cluster::describe(nodes, env);
+        cluster.nodes[0].spawn(&["--bootstrap".into()]);
+        cluster.nodes[0].ready().await;
+        let join = ["--join".to_owned(), cluster.nodes[0].rpc.to_string()];
+        for node in &mut cluster.nodes[1..] {
+            node.spawn(&join);
+        }
+        for node in &mut cluster.nodes[1..] {
+            node.ready().await;
+        }
+        cluster.wait_for_voters(nodes).await;
+        cluster
+    }
+
+    /// A cluster whose nodes are not started.
+    pub fn describe(nodes: usize, env: &[(&str, &str)]) -> Cluster {
+        let directory = tempfile::Builder::new().prefix("duet-test-").tempdir();
+        let directory = directory.expect("a temporary directory can be made");
+        let mut all = vec![
+            ("DUET_ROOT_PASSWORD".to_owned(), ROOT_PASSWORD.to_owned()),
+            (
+                "DUET_CLUSTER_SECRET".to_owned(),
+                "between us nodes".to_owned(),
+            ),
+        ];
+        all.extend(
+            env.iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        let nodes = (1..=nodes)
+            .map(|number| Node::new(directory.path(), &format!("node-{number}"), all.clone()))
+            .collect();
+        Cluster {
+            nodes,
+            directory: Some(directory),
+            expected_errors: Vec::new(),
+        }
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The nodes, to be broken.
+    pub fn nodes_mut(&mut self) -> &mut [Node] {
+        &mut self.nodes
+    }
+
+    /// URLs of all nodes.
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(Node::url).collect()
+    }
+
+    /// Where data and logs are.
+    pub fn directory(&self) -> &Path {
+        self.directory
+            .as_ref()
+            .expect("it is there until the end")
+            .path()
+    }
+
+    /// ERROR lines that contain this are part of the test.
+    pub fn expect_errors(&mut self, part: &str) {
+        self.expected_errors.push(part.to_owned());
+    }
+
+    /// HTTP to all nodes in turn.
+    pub fn api(&self) -> Arc<Api> {
+        Arc::new(Api::new(self.urls()))
+    }
+
+    /// `root`, on all nodes in turn.
+    pub async fn root(&self) -> User {
+        User::login(self.api(), "root", ROOT_PASSWORD).await
+    }
+
+    /// A client of the kind programs use, as `root`.
+    pub fn client(&self) -> client::Client {
+        let builder = client::Client::builder().urls(self.urls());
+        builder
+            .credentials("root", ROOT_PASSWORD)
+            .build()
+            .expect("a client of these nodes")
+    }
+
+    /// Waits until that many members vote and one leads.
+    pub async fn wait_for_voters(&self, count: usize) {
+        let client = self.client();
+        wait::until(&format!("{count} nodes vote"), JOIN_MAX, async || {
+            use client::api::cluster::MemberRole::{Follower, Leader};
+            let status = client.cluster_status().await.ok()?;
+            let members = status.members.iter();
+            let voters = members
+                .filter(|member| matches!(member.role, Leader | Follower))
+                .count();
+            (voters == count && status.leader().is_some()).then_some(())
+        })
+        .await;
+    }
+
+    /// Which node leads, as the nodes that run see it.
+    pub async fn leader(&mut self) -> usize {
+        let running: Vec<usize> = (0..self.nodes.len())
+            .filter(|node| self.nodes[*node].is_running())
+            .collect();
+        let asked = running.first().copied().expect("a node runs");
+        let client = self.client().pinned_to(asked);
+        let nodes = &self.nodes;
+        wait::until("a node leads", ELECTION_MAX, async || {
+            let status = client.cluster_status().await.ok()?;
+            let http = status.leader()?.http.clone();
+            let leads = |node: &Node| http.trim_end_matches('/').ends_with(&node.http.to_string());
+            nodes
+                .iter()
+                .position(leads)
+                .filter(|leader| running.contains(leader))
+        })
+        .await
+    }
+
+    /// Starts nodes again on their data, all at once, and waits until each is ready.
+    pub async fn restart(&mut self, which: &[usize]) {
+        for node in which {
+            self.nodes[*node].spawn(&[]);
+        }
+        for node in which {
+            self.nodes[*node].ready().await;
+        }
+    }
+
+    /// Kills all nodes within the same moment.
+    pub fn kill_all(&mut self) {
+        std::thread::scope(|scope| {
+            for node in &mut self.nodes {
+                scope.spawn(|| node.kill9());
+            }
+        });
+    }
+
+    /// The answer of each node to the same local read, made once it has applied the log up to
+    /// `index`. Asserts that all are the same to the byte, and returns it.
+    pub async fn same_everywhere(&self, user: &User, index: u64, ask: &Ask) -> Value {
+        let mut first: Option<String> = None;
+        for (number, url) in self.urls().iter().enumerate() {
+            let min_index = index.to_string();
+            let headers = [
+                ("Duet-Consistency", "local"),
+                ("Duet-Min-Index", min_index.as_str()),
+            ];
+            let text = match ask {
+                Ask::Rows(sql) => {
+                    let reply = user.sql_on(url, sql, &headers).await;
+                    reply.results()[0]["rows"].to_string()
+                }
+                Ask::Messages { topic, partition } => {
+                    let messages = user.all_messages(url, topic, *partition, &headers).await;
+                    Value::from(messages).to_string()
+                }
+            };
+            match &first {
+                None => first = Some(text),
+                Some(first) => assert_eq!(*first, text, "node {} differs", number + 1),
+            }
+        }
+        let text = first.expect("a cluster has nodes");
+        serde_json::from_str(&text).expect("it was JSON before")
+    }
+
+    /// What the logs say that they must not.
+    fn complaints(&self) -> Vec<String> {
+        let logs: Vec<PathBuf> = self.nodes.iter().map(Node::log).collect();
+        logs.iter()
+            .flat_map(|log| logs::complaints(log, &self.expected_errors))
+            .collect()
+    }
+}
+
+/// What is compared between nodes.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Rows of a query with an ORDER BY.
+    Rows(String),
+    /// All messages of a partition.
+    Messages {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+    },
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.kill_all();
+        let complaints = self.complaints();
+        let failed = std::thread::panicking();
+        if !failed && complaints.is_empty() {
+            return;
+        }
+        if let Some(directory) = self.directory.take() {
+            eprintln!("data and logs are in {}", directory.keep().display());
+        }
+        for line in &complaints {
+            eprintln!("in a node's log: {line}");
+        }
+        // A second panic while unwinding would abort and hide the first.
+        assert!(
+            failed,
+            "{} lines in the logs that must not be there",
+            complaints.len()
+        );
+    }
+}

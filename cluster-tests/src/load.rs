@@ -1,0 +1,252 @@
+//! Writers that go on whatever happens to the cluster, and remember what they were told.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use client::{Client, Error};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::check::{Fate, Op};
+use crate::{User, wait};
+
+/// Deadline of one write: long enough for an election, short enough for a test.
+const WRITE_MAX: Duration = Duration::from_secs(10);
+/// How long a load may take to get on, elections and restarts included.
+const PROGRESS_MAX: Duration = Duration::from_secs(90);
+/// Pause of a writer that reached no node.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A table whose every row goes to a topic of one partition and to one of several.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Namespace of the table and the topics.
+    pub namespace: String,
+}
+
+/// Partitions of the second topic.
+pub const SPREAD_PARTITIONS: u32 = 4;
+
+impl Table {
+    /// Makes table, topics and routes.
+    pub async fn create(root: &User, namespace: &str) -> Table {
+        for sql in [
+            format!("CREATE NAMESPACE {namespace}"),
+            format!(
+                "CREATE TABLE {namespace}.events \
+                 (id TEXT PRIMARY KEY, writer INT NOT NULL, seq BIGINT NOT NULL, note TEXT)"
+            ),
+            format!("CREATE TOPIC {namespace}.single PARTITIONS 1"),
+            format!("CREATE TOPIC {namespace}.spread PARTITIONS {SPREAD_PARTITIONS}"),
+            format!("ALTER TOPIC {namespace}.single ADD SOURCE {namespace}.events ON INSERT"),
+            format!("ALTER TOPIC {namespace}.spread ADD SOURCE {namespace}.events ON INSERT"),
+        ] {
+            root.ok(&sql).await;
+        }
+        Table {
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    /// The topics and their partition counts.
+    pub fn topics(&self) -> [(String, u32); 2] {
+        let namespace = &self.namespace;
+        [
+            (format!("{namespace}.single"), 1),
+            (format!("{namespace}.spread"), SPREAD_PARTITIONS),
+        ]
+    }
+}
+
+/// Running writers.
+#[derive(Debug)]
+pub struct Load {
+    ledger: Arc<Mutex<Vec<Op>>>,
+    stop: watch::Sender<bool>,
+    acked: watch::Receiver<u64>,
+    writers: JoinSet<()>,
+}
+
+impl Load {
+    /// Starts `count` writers that begin at different nodes.
+    pub fn start(client: &Client, table: &Table, count: u32) -> Load {
+        let ledger = Arc::new(Mutex::new(Vec::new()));
+        let (stop, stopped) = watch::channel(false);
+        let (acks, acked) = watch::channel(0);
+        let acks = Arc::new(acks);
+        let mut writers = JoinSet::new();
+        for writer in 0..count {
+            let writer = Writer {
+                client: client.pinned_to(writer as usize),
+                others: client.clone(),
+                events: format!("{}.events", table.namespace),
+                writer,
+                seq: 0,
+                last_id: None,
+                random: StdRng::seed_from_u64(u64::from(writer)),
+                ledger: Arc::clone(&ledger),
+                acks: Arc::clone(&acks),
+            };
+            writers.spawn(writer.run(stopped.clone()));
+        }
+        Load {
+            ledger,
+            stop,
+            acked,
+            writers,
+        }
+    }
+
+    /// Writes that were answered with success so far.
+    pub fn acked(&self) -> u64 {
+        *self.acked.borrow()
+    }
+
+    /// Waits until `more` further writes have been answered with success.
+    pub async fn progress(&mut self, more: u64) {
+        let goal = self.acked() + more;
+        let reached = self.acked.wait_for(|acked| *acked >= goal);
+        let reached = tokio::time::timeout(PROGRESS_MAX, reached).await;
+        let in_time = reached.is_ok_and(|reached| reached.is_ok());
+        assert!(
+            in_time,
+            "{more} writes were not answered within {PROGRESS_MAX:?}"
+        );
+    }
+
+    /// Ends the writers after their current write, and returns what they were told.
+    pub async fn finish(mut self) -> Vec<Op> {
+        // Without writers left there is nobody to tell.
+        let _ = self.stop.send(true);
+        while let Some(writer) = self.writers.join_next().await {
+            writer.expect("a writer does not panic");
+        }
+        std::mem::take(&mut *self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct Writer {
+    client: Client,
+    others: Client,
+    events: String,
+    writer: u32,
+    seq: u64,
+    last_id: Option<String>,
+    random: StdRng,
+    ledger: Arc<Mutex<Vec<Op>>>,
+    acks: Arc<watch::Sender<u64>>,
+}
+
+impl Writer {
+    async fn run(mut self, stopped: watch::Receiver<bool>) {
+        while !*stopped.borrow() {
+            let (sql, ids, if_acked) = self.next_write();
+            let options = client::RequestOptions::default().timeout(WRITE_MAX);
+            let request = client::api::SqlRequest::new(sql);
+            let outcome = self.client.execute(&request, &options).await;
+            let fate = match &outcome {
+                Ok(_) => {
+                    self.acks.send_modify(|acked| *acked += 1);
+                    if if_acked == Fate::Present {
+                        self.last_id = ids.last().cloned();
+                    }
+                    if_acked
+                }
+                Err(Error::Unknown(_)) if if_acked == Fate::Present => Fate::AllOrNothing,
+                // What is rolled back is never there, whatever became of the answer.
+                Err(_) => Fate::Absent,
+            };
+            self.ledger
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Op { ids, fate });
+            if matches!(outcome, Err(Error::Unreachable { .. } | Error::Unknown(_))) {
+                let nodes = self.others.urls().len();
+                self.client = self.others.pinned_to(self.random.random_range(0..nodes));
+                // sleep: a client's own pause, so that it does not spin while no node is up
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// The statement, the rows it writes, and what must be true of them once it is answered.
+    fn next_write(&mut self) -> (String, Vec<String>, Fate) {
+        let events = self.events.clone();
+        let columns = "(id, writer, seq, note)";
+        match self.random.random_range(0..10) {
+            0..5 => {
+                let (id, row) = self.next_row();
+                (
+                    format!("INSERT INTO {events} {columns} VALUES {row}"),
+                    vec![id],
+                    Fate::Present,
+                )
+            }
+            5..7 => {
+                let (ids, rows): (Vec<_>, Vec<_>) = (0..3).map(|_| self.next_row()).unzip();
+                let rows = rows.join(", ");
+                (
+                    format!("INSERT INTO {events} {columns} VALUES {rows}"),
+                    ids,
+                    Fate::Present,
+                )
+            }
+            7..9 => {
+                let ((a, row_a), (b, row_b)) = (self.next_row(), self.next_row());
+                let sql = format!(
+                    "BEGIN; INSERT INTO {events} {columns} VALUES {row_a}; \
+                     INSERT INTO {events} {columns} VALUES {row_b}; COMMIT"
+                );
+                (sql, vec![a, b], Fate::Present)
+            }
+            _ => self.write_that_leaves_nothing(&events, columns),
+        }
+    }
+
+    /// A transaction that is rolled back, or one that breaks a constraint after its first row.
+    fn write_that_leaves_nothing(
+        &mut self,
+        events: &str,
+        columns: &str,
+    ) -> (String, Vec<String>, Fate) {
+        let (id, row) = self.next_row();
+        let sql = match self.last_id.clone() {
+            Some(taken) if self.random.random_bool(0.5) => format!(
+                "BEGIN; INSERT INTO {events} {columns} VALUES {row}; \
+                 INSERT INTO {events} {columns} VALUES ('{taken}', 0, 0, 'twice'); COMMIT"
+            ),
+            _ => format!("BEGIN; INSERT INTO {events} {columns} VALUES {row}; ROLLBACK"),
+        };
+        (sql, vec![id], Fate::Absent)
+    }
+
+    fn next_row(&mut self) -> (String, String) {
+        self.seq += 1;
+        let (writer, seq) = (self.writer, self.seq);
+        let id = format!("w{writer}-{seq}");
+        let row = format!("('{id}', {writer}, {seq}, 'note {seq}')");
+        (id, row)
+    }
+}
+
+/// Waits until some node takes a write, and returns its place in the log.
+pub async fn first_write(client: &Client, table: &Table, id: &str, limit: Duration) -> u64 {
+    let sql = format!(
+        "INSERT INTO {}.events (id, writer, seq) VALUES ('{id}', -1, 0) ON CONFLICT DO NOTHING",
+        table.namespace
+    );
+    let options = client::RequestOptions::idempotent(id).timeout(limit);
+    let request = client::api::SqlRequest::new(sql);
+    wait::until("a write succeeds", limit, async || {
+        let answer = client.execute(&request, &options).await.ok()?;
+        answer
+            .results
+            .first()?
+            .receipt
+            .as_ref()
+            .map(|receipt| receipt.index)
+    })
+    .await
+}

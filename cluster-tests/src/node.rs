@@ -1,0 +1,185 @@
+//! One `duet serve` process.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{binary, logs, ports, wait};
+
+/// How long a node may take from its start until it serves.
+pub const START_MAX: Duration = Duration::from_secs(60);
+/// How long a node may take to end after it was asked to.
+const STOP_MAX: Duration = Duration::from_secs(30);
+/// Lines of a node's log that a failure shows.
+const LOG_LINES: usize = 25;
+
+/// One node: its place on disk and on the network, and its process while it runs.
+#[derive(Debug)]
+pub struct Node {
+    /// Where clients reach it.
+    pub http: SocketAddr,
+    /// Where other nodes reach it.
+    pub rpc: SocketAddr,
+    directory: PathBuf,
+    env: Vec<(String, String)>,
+    process: Option<Child>,
+}
+
+impl Node {
+    /// A node with its files below `directory`, on free ports; does not start it.
+    pub fn new(directory: &Path, name: &str, env: Vec<(String, String)>) -> Node {
+        let directory = directory.join(name);
+        std::fs::create_dir_all(&directory).expect("a temporary directory can be written");
+        Node {
+            http: ports::free(),
+            rpc: ports::free(),
+            directory,
+            env,
+            process: None,
+        }
+    }
+
+    /// Its URL for clients.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// Its log, over all its starts.
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    /// The command that starts it, with the flags every node gets.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(binary::duet());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("DUET_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .args([
+                "--http",
+                &self.http.to_string(),
+                "--rpc",
+                &self.rpc.to_string(),
+            ])
+            .args(["--log-format", "json"])
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the process with further flags; returns at once.
+    pub fn spawn(&mut self, flags: &[String]) {
+        assert!(!self.is_running(), "{} runs already", self.url());
+        let log = File::options().create(true).append(true).open(self.log());
+        let log = log.expect("a temporary directory can be written");
+        let stdout = log.try_clone().expect("a file handle can be copied");
+        let process = self
+            .command()
+            .args(flags)
+            .stdout(stdout)
+            .stderr(log)
+            .spawn();
+        self.process = Some(process.expect("the binary under test starts"));
+    }
+
+    /// Waits until the node says that it is ready; panics if it ends before.
+    pub async fn ready(&mut self) {
+        let url = format!("{}/ready", self.url());
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .expect("a plain client");
+        let log = self.log();
+        let process = &mut self.process;
+        wait::until(
+            &format!("{url} is 200\n{}", log.display()),
+            START_MAX,
+            async || {
+                if let Some(status) = process.as_mut().and_then(ended) {
+                    panic!(
+                        "a node ended with {status}\n{}",
+                        logs::tail(&log, LOG_LINES)
+                    );
+                }
+                let answer = http
+                    .get(&url)
+                    .timeout(Duration::from_secs(2))
+                    .send()
+                    .await
+                    .ok()?;
+                (answer.status() == 200).then_some(())
+            },
+        )
+        .await;
+    }
+
+    /// Whether the process was started and has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.process
+            .as_mut()
+            .is_some_and(|process| ended(process).is_none())
+    }
+
+    /// Ends the process as the kernel would: no chance to write or say anything.
+    pub fn kill9(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("a child can be killed");
+            process.wait().expect("a child can be waited for");
+        }
+    }
+
+    /// Asks the process to end and waits until it has.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        let mut process = self.process.take().expect("the node runs");
+        wait::until("a node ends after SIGTERM", STOP_MAX, async || {
+            ended(&mut process)
+        })
+        .await
+    }
+
+    /// Stops the process without ending it, as an overloaded or suspended machine does.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a paused process go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("the node runs");
+        kill_process(Pid::from_child(process), signal).expect("a child can be signalled");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            // One that has ended already is what is wanted.
+            let _: io::Result<()> = process.kill();
+            let _: io::Result<ExitStatus> = process.wait();
+        }
+    }
+}
+
+fn ended(process: &mut Child) -> Option<ExitStatus> {
+    process.try_wait().expect("a child can be asked")
+}

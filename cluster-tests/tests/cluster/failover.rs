@@ -1,0 +1,164 @@
+//! The leader dies: writes go on through the others, and nothing differs afterwards.
+
+use std::time::{Duration, Instant};
+
+use client::RequestOptions;
+use client::api::SqlRequest;
+use cluster_tests::Cluster;
+use cluster_tests::cluster::Ask;
+use cluster_tests::load::Table;
+use serde_json::json;
+
+/// What is promised with the default configuration.
+const FAILOVER_MAX: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn after_kill_9_of_the_leader_a_follower_takes_a_write_within_three_seconds() {
+    let mut cluster = Cluster::start(3).await;
+    let root = cluster.root().await;
+    let table = Table::create(&root, "shop").await;
+    root.ok("INSERT INTO shop.events (id, writer, seq) VALUES ('before', 0, 1)")
+        .await;
+
+    let leader = cluster.leader().await;
+    let follower = cluster.client().pinned_to((leader + 1) % 3);
+    // Connects and logs in, as a client in the middle of its work has.
+    follower.query("SELECT 1").await.unwrap();
+    cluster.nodes_mut()[leader].kill9();
+    let killed = Instant::now();
+    let sql = "INSERT INTO shop.events (id, writer, seq) VALUES ('after', 0, 2)";
+    let options = RequestOptions::idempotent("after").timeout(Duration::from_secs(20));
+    let answer = follower
+        .execute(&SqlRequest::new(sql), &options)
+        .await
+        .unwrap();
+    let took = killed.elapsed();
+    println!(
+        "a write succeeded {} ms after the leader was killed",
+        took.as_millis()
+    );
+    assert!(took < FAILOVER_MAX, "{took:?}");
+
+    cluster.restart(&[leader]).await;
+    cluster.wait_for_voters(3).await;
+    let index = answer.results[0].receipt.as_ref().unwrap().index;
+    let rows = Ask::Rows("SELECT * FROM shop.events ORDER BY id".into());
+    let rows = cluster.same_everywhere(&root, index, &rows).await;
+    assert_eq!(rows.as_array().unwrap().len(), 2);
+    for (topic, partitions) in table.topics() {
+        let mut messages = 0;
+        for partition in 0..partitions {
+            let ask = Ask::Messages {
+                topic: topic.clone(),
+                partition,
+            };
+            let same = cluster.same_everywhere(&root, index, &ask).await;
+            messages += same.as_array().unwrap().len();
+        }
+        assert_eq!(messages, 2, "{topic}");
+    }
+}
+
+#[tokio::test]
+async fn a_follower_that_was_down_catches_up_and_serves() {
+    let mut cluster = Cluster::start(3).await;
+    let root = cluster.root().await;
+    Table::create(&root, "shop").await;
+    let leader = cluster.leader().await;
+    let down = (leader + 1) % 3;
+    cluster.nodes_mut()[down].kill9();
+    let client = cluster.client().pinned_to(leader);
+    let mut index = 0;
+    for number in 0..50 {
+        let sql = format!("INSERT INTO shop.events (id, writer, seq) VALUES ('{number}', 0, 1)");
+        let answer = client.sql(sql).await.unwrap();
+        index = answer.results[0].receipt.as_ref().unwrap().index;
+    }
+    cluster.restart(&[down]).await;
+    let ask = Ask::Messages {
+        topic: "shop.single".into(),
+        partition: 0,
+    };
+    let messages = cluster.same_everywhere(&root, index, &ask).await;
+    assert_eq!(messages.as_array().unwrap().len(), 50);
+}
+
+#[tokio::test]
+async fn a_minority_refuses_instead_of_answering() {
+    let mut cluster = Cluster::start(3).await;
+    let root = cluster.root().await;
+    Table::create(&root, "shop").await;
+    let alone = cluster.leader().await;
+    for node in (0..3).filter(|node| *node != alone) {
+        cluster.nodes_mut()[node].kill9();
+    }
+    let url = cluster.urls()[alone].clone();
+    let soon = [("Duet-Timeout-Ms", "2000")];
+    let insert = "INSERT INTO shop.events (id, writer, seq) VALUES ('lonely', 0, 1)";
+    for sql in [insert, "SELECT COUNT(*) FROM shop.events"] {
+        let started = Instant::now();
+        let reply = root.sql_on(&url, sql, &soon).await;
+        assert!(matches!(reply.status, 503 | 504), "{sql}: {reply:?}");
+        assert_eq!(reply.body["error"]["retryable"], true, "{reply:?}");
+        assert!(
+            started.elapsed() < Duration::from_secs(5),
+            "{sql}: {:?}",
+            started.elapsed()
+        );
+    }
+    // What it has applied may still be read by those who ask for no more.
+    let local = [("Duet-Consistency", "local")];
+    let reply = root
+        .sql_on(&url, "SELECT COUNT(*) AS n FROM shop.events", &local)
+        .await;
+    assert_eq!(reply.rows(), [json!({"n": "0"})]);
+}
+
+#[tokio::test]
+async fn a_paused_leader_answers_no_stale_read_when_it_wakes() {
+    let mut cluster = Cluster::start(3).await;
+    let root = cluster.root().await;
+    Table::create(&root, "shop").await;
+    root.ok("INSERT INTO shop.events (id, writer, seq) VALUES ('one', 0, 1)")
+        .await;
+    let leader = cluster.leader().await;
+    cluster.nodes()[leader].pause();
+    let other = cluster.client().pinned_to((leader + 1) % 3);
+    let options = RequestOptions::idempotent("two").timeout(Duration::from_secs(20));
+    let sql = "INSERT INTO shop.events (id, writer, seq) VALUES ('two', 0, 2)";
+    other
+        .execute(&SqlRequest::new(sql), &options)
+        .await
+        .unwrap();
+    cluster.nodes()[leader].resume();
+    // The old leader may wait for the new one or refuse, but never shows one row.
+    let url = cluster.urls()[leader].clone();
+    let reply = root
+        .sql_on(&url, "SELECT id FROM shop.events ORDER BY id", &[])
+        .await;
+    match reply.status {
+        200 => assert_eq!(reply.rows(), [json!({"id": "one"}), json!({"id": "two"})]),
+        _ => assert_eq!(reply.status, 503, "{reply:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_node_told_to_end_ends_cleanly_and_comes_back() {
+    let mut cluster = Cluster::start(3).await;
+    let root = cluster.root().await;
+    Table::create(&root, "shop").await;
+    let leader = cluster.leader().await;
+    let status = cluster.nodes_mut()[leader].terminate().await;
+    assert!(status.success(), "SIGTERM is no failure: {status}");
+    let other = cluster.client().pinned_to((leader + 1) % 3);
+    other
+        .sql("INSERT INTO shop.events (id, writer, seq) VALUES ('on', 0, 1)")
+        .await
+        .unwrap();
+    cluster.restart(&[leader]).await;
+    cluster.wait_for_voters(3).await;
+    assert_eq!(
+        root.rows("SELECT id FROM shop.events").await,
+        [json!({"id": "on"})]
+    );
+}

@@ -1,0 +1,19 @@
+//! Tests on real processes, in one binary because each link of it costs more than a test.
+//!
+//! A module is a promise, and reads like a page of the contract.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod bad_input;
+mod crash;
+mod failover;
+mod group_rules;
+mod groups;
+mod own;
+mod reads;
+mod seed;
+mod sql_statements;
+mod sql_types;
+mod sql_users;
+mod start_up;
+mod topics;

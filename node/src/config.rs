@@ -1,0 +1,329 @@
+//! Options of `duet serve`: flag over environment over file over default.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Deserialize;
+use types::limits;
+
+/// Flags and their environment variables. Every field is optional so that the file can fill it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServeArgs {
+    /// TOML file with any of these options, spelt like the flags with underscores
+    #[arg(long, env = "DUET_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Number of this node; left out, the cluster gives it one never used before
+    #[arg(long, env = "DUET_NODE_ID", value_name = "N")]
+    pub node_id: Option<u64>,
+    /// Directory of everything this node keeps [default: ./duet-data]
+    #[arg(long, env = "DUET_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address to serve HTTP on [default: 127.0.0.1:8080]
+    #[arg(long, env = "DUET_HTTP", value_name = "HOST:PORT")]
+    pub http: Option<String>,
+    /// Address to serve other nodes on [default: 127.0.0.1:9188]
+    #[arg(long, env = "DUET_RPC", value_name = "HOST:PORT")]
+    pub rpc: Option<String>,
+    /// URL under which clients reach this node [default: http://<http>]
+    #[arg(long, env = "DUET_ADVERTISE_HTTP", value_name = "URL")]
+    pub advertise_http: Option<String>,
+    /// Address under which other nodes reach this node [default: <rpc>]
+    #[arg(long, env = "DUET_ADVERTISE_RPC", value_name = "HOST:PORT")]
+    pub advertise_rpc: Option<String>,
+    /// Be the first node of a new cluster
+    #[arg(long, env = "DUET_BOOTSTRAP", num_args = 0..=1, default_missing_value = "true")]
+    pub bootstrap: Option<bool>,
+    /// RPC addresses of members of the cluster to join
+    #[arg(
+        long,
+        env = "DUET_JOIN",
+        value_name = "HOST:PORT",
+        value_delimiter = ','
+    )]
+    pub join: Option<Vec<String>>,
+    /// Stay a learner: hold the data, do not vote
+    #[arg(long, env = "DUET_LEARNER", num_args = 0..=1, default_missing_value = "true")]
+    pub learner: Option<bool>,
+    /// Password of the user `root`, read when the cluster is bootstrapped
+    #[arg(long, env = "DUET_ROOT_PASSWORD", hide_env_values = true, hide = true)]
+    pub root_password: Option<String>,
+    /// Secret that nodes of one cluster share
+    #[arg(long, env = "DUET_CLUSTER_SECRET", hide_env_values = true, hide = true)]
+    pub cluster_secret: Option<String>,
+    /// Longest wait of a consume, in seconds [default: 5]
+    #[arg(long, env = "DUET_LONG_POLL_MAX_SECONDS", value_name = "N")]
+    pub long_poll_max_seconds: Option<u64>,
+    /// How log lines look: human or json [default: human on a terminal, else json]
+    #[arg(long, env = "DUET_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Which log lines appear, e.g. info or raft=debug [default: info,openraft=warn]
+    #[arg(long, env = "DUET_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// A JSON object a line.
+    Json,
+}
+
+/// The same options in a file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileConfig {
+    node_id: Option<u64>,
+    data_dir: Option<PathBuf>,
+    http: Option<String>,
+    rpc: Option<String>,
+    advertise_http: Option<String>,
+    advertise_rpc: Option<String>,
+    bootstrap: Option<bool>,
+    join: Option<Vec<String>>,
+    learner: Option<bool>,
+    root_password: Option<String>,
+    cluster_secret: Option<String>,
+    long_poll_max_seconds: Option<u64>,
+    log_format: Option<LogFormat>,
+    log: Option<String>,
+}
+
+/// All options, resolved and checked.
+#[derive(Clone)]
+pub struct Config {
+    /// The number asked for.
+    pub node_id: Option<u64>,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// HTTP listener.
+    pub http: SocketAddr,
+    /// RPC listener.
+    pub rpc: SocketAddr,
+    /// URL for clients; none: made from the listener once its port is known.
+    pub advertise_http: Option<String>,
+    /// Address for nodes; none: the listener's, once its port is known.
+    pub advertise_rpc: Option<String>,
+    /// How to begin on an empty directory.
+    pub begin: Begin,
+    /// Stay a learner.
+    pub learner: bool,
+    /// For `root`, at bootstrap.
+    pub root_password: Option<String>,
+    /// Shared by the nodes of a cluster.
+    pub cluster_secret: String,
+    /// Longest wait of a consume, in ms.
+    pub long_poll_max_ms: u64,
+    /// Form of log lines; none: by terminal.
+    pub log_format: Option<LogFormat>,
+    /// Filter of log lines.
+    pub log: String,
+}
+
+/// How a node with an empty data directory begins. Ignored by one that belongs to a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// Found a cluster, unless one of these nodes already belongs to one.
+    Bootstrap {
+        /// RPC addresses to hear from first.
+        unless_clustered: Vec<String>,
+    },
+    /// Join the cluster of any of these nodes.
+    Join(Vec<String>),
+    /// Neither was asked for, and it would not be safe to choose.
+    Refuse,
+}
+
+/// A configuration that cannot be used; the text is one line that names the option.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+fn bad(text: impl Into<String>) -> ConfigError {
+    ConfigError(text.into())
+}
+
+impl Config {
+    /// Resolves flags (which already include the environment), the file they name, and defaults.
+    pub fn resolve(args: ServeArgs) -> Result<Config, ConfigError> {
+        let file = match &args.config {
+            Some(path) => read_file(path)?,
+            None => FileConfig::default(),
+        };
+        let http = address("http", args.http.or(file.http), "127.0.0.1:8080")?;
+        let rpc = address("rpc", args.rpc.or(file.rpc), "127.0.0.1:9188")?;
+        let node_id = args.node_id.or(file.node_id);
+        if node_id == Some(0) {
+            return Err(bad("--node-id must be 1 or higher"));
+        }
+        let advertise_http = args.advertise_http.or(file.advertise_http);
+        let advertise_rpc = args.advertise_rpc.or(file.advertise_rpc);
+        let learner = args.learner.or(file.learner).unwrap_or(false);
+        let clustered =
+            node_id.is_some() || advertise_http.is_some() || advertise_rpc.is_some() || learner;
+        let bootstrap = args.bootstrap.or(file.bootstrap).unwrap_or(false);
+        let join = args.join.or(file.join).unwrap_or_default();
+        let local = http.ip().is_loopback() && rpc.ip().is_loopback();
+        let begin = match (bootstrap, join.is_empty()) {
+            (true, _) => Begin::Bootstrap {
+                unless_clustered: join,
+            },
+            (false, false) => Begin::Join(join),
+            (false, true) if local && !clustered => Begin::Bootstrap {
+                unless_clustered: vec![],
+            },
+            (false, true) => Begin::Refuse,
+        };
+        let long_poll_seconds = args
+            .long_poll_max_seconds
+            .or(file.long_poll_max_seconds)
+            .unwrap_or(5);
+        if long_poll_seconds.saturating_mul(1000) > limits::DEADLINE_MAX_MS {
+            let most = limits::DEADLINE_MAX_MS / 1000;
+            return Err(bad(format!(
+                "--long-poll-max-seconds must be at most {most}"
+            )));
+        }
+        Ok(Config {
+            node_id,
+            data_dir: args
+                .data_dir
+                .or(file.data_dir)
+                .unwrap_or_else(|| "./duet-data".into()),
+            http,
+            rpc,
+            advertise_http,
+            advertise_rpc,
+            begin,
+            learner,
+            root_password: args.root_password.or(file.root_password),
+            cluster_secret: args
+                .cluster_secret
+                .or(file.cluster_secret)
+                .unwrap_or_default(),
+            long_poll_max_ms: long_poll_seconds * 1000,
+            log_format: args.log_format.or(file.log_format),
+            log: args
+                .log
+                .or(file.log)
+                .unwrap_or_else(|| "info,openraft=warn".into()),
+        })
+    }
+}
+
+fn read_file(path: &Path) -> Result<FileConfig, ConfigError> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| bad(format!("cannot read the configuration file {name}: {e}")))?;
+    toml::from_str(&text).map_err(|e| {
+        let place = e
+            .span()
+            .map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+        bad(format!(
+            "configuration file {name}, line {place}: {}",
+            e.message()
+        ))
+    })
+}
+
+/// Addresses are numeric or `localhost`; a name that the resolver may change is for `advertise`.
+fn address(option: &str, given: Option<String>, default: &str) -> Result<SocketAddr, ConfigError> {
+    let text = given.unwrap_or_else(|| default.to_owned());
+    let numeric = text.replacen("localhost", "127.0.0.1", 1);
+    numeric
+        .parse()
+        .map_err(|_| bad(format!("--{option} must be ADDRESS:PORT, not {text:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(args: ServeArgs) -> Result<Config, String> {
+        Config::resolve(args).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_node_alone_on_loopback_bootstraps_itself() {
+        let config = resolve(ServeArgs::default()).ok().map(|c| c.begin);
+        assert_eq!(
+            config,
+            Some(Begin::Bootstrap {
+                unless_clustered: vec![]
+            })
+        );
+    }
+
+    #[test]
+    fn a_node_others_can_reach_does_not() {
+        for args in [
+            ServeArgs {
+                http: Some("0.0.0.0:8080".into()),
+                ..Default::default()
+            },
+            ServeArgs {
+                rpc: Some("10.0.0.1:9188".into()),
+                ..Default::default()
+            },
+            ServeArgs {
+                node_id: Some(2),
+                ..Default::default()
+            },
+            ServeArgs {
+                advertise_rpc: Some("db1:9188".into()),
+                ..Default::default()
+            },
+        ] {
+            assert_eq!(resolve(args).ok().map(|c| c.begin), Some(Begin::Refuse));
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("duet.toml");
+        std::fs::write(&path, "http = \"127.0.0.1:1\"\nrpc = \"127.0.0.1:2\"\n").expect("write");
+        let args = ServeArgs {
+            config: Some(path),
+            http: Some("127.0.0.1:3".into()),
+            ..Default::default()
+        };
+        let config = resolve(args).expect("resolves");
+        assert_eq!((config.http.port(), config.rpc.port()), (3, 2));
+        assert_eq!(config.data_dir, PathBuf::from("./duet-data"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("duet.toml");
+        std::fs::write(&path, "http = \"127.0.0.1:1\"\nhtpp = 3\n").expect("write");
+        let error = resolve(ServeArgs {
+            config: Some(path),
+            ..Default::default()
+        })
+        .err();
+        let error = error.expect("must be refused");
+        assert!(
+            error.contains("htpp") && error.contains("line 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn bad_values_name_their_option() {
+        let args = ServeArgs {
+            http: Some("nonsense".into()),
+            ..Default::default()
+        };
+        assert!(resolve(args).err().expect("refused").contains("--http"));
+        let args = ServeArgs {
+            node_id: Some(0),
+            ..Default::default()
+        };
+        assert!(resolve(args).err().expect("refused").contains("--node-id"));
+    }
+}

@@ -1,0 +1,89 @@
+//! What crosses the stream of forwarded calls.
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+
+use crate::service::call::Operation;
+
+/// From the node that holds the client to the leader.
+#[derive(Clone, PartialEq, Message)]
+pub struct Request {
+    /// What it is about.
+    #[prost(oneof = "RequestKind", tags = "1, 2")]
+    pub kind: Option<RequestKind>,
+}
+
+/// The kinds of [`Request`].
+#[derive(Clone, PartialEq, Oneof)]
+pub enum RequestKind {
+    /// A client's call.
+    #[prost(message, tag = "1")]
+    Call(ForwardedCall),
+    /// The client of this call is gone: stop waiting for it.
+    #[prost(uint64, tag = "2")]
+    Cancel(u64),
+}
+
+/// A client's call, as one node passes it to another.
+#[derive(Clone, PartialEq, Message)]
+pub struct ForwardedCall {
+    /// Names the call on this stream.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// What is to be done.
+    #[prost(enumeration = "Operation", tag = "2")]
+    pub operation: i32,
+    /// Who asks; empty: nobody.
+    #[prost(string, tag = "3")]
+    pub user: String,
+    /// When its token was issued, in seconds since 1970.
+    #[prost(int64, tag = "4")]
+    pub issued_at: i64,
+    /// Where the client is; empty: not known.
+    #[prost(string, tag = "5")]
+    pub ip: String,
+    /// How long the client still waits.
+    #[prost(uint64, tag = "6")]
+    pub remaining_ms: u64,
+    /// What the answer must reflect.
+    #[prost(uint64, tag = "7")]
+    pub min_index: u64,
+    /// Empty: none.
+    #[prost(string, tag = "8")]
+    pub idempotency_key: String,
+    /// The request body.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub body: Bytes,
+    /// The request's name, 16 bytes.
+    #[prost(bytes = "bytes", tag = "10")]
+    pub request: Bytes,
+    /// The leadership it is to be served in.
+    #[prost(uint64, optional, tag = "11")]
+    pub term: Option<u64>,
+    /// Set if an answer was lost before: where it can have happened.
+    #[prost(uint64, optional, tag = "12")]
+    pub lost_after: Option<u64>,
+}
+
+/// From the leader back.
+#[derive(Clone, PartialEq, Message)]
+pub struct Response {
+    /// Which call.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// HTTP status; 0: the node does not lead and did nothing.
+    #[prost(uint32, tag = "2")]
+    pub status: u32,
+    /// JSON.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub body: Bytes,
+    /// The log index the answer reflects.
+    #[prost(uint64, tag = "4")]
+    pub index: u64,
+    /// Seconds after which to try again; 0: not said.
+    #[prost(uint32, tag = "5")]
+    pub retry_after_seconds: u32,
+    /// With status 0: it may have been appended after all, and this node cannot know more.
+    #[prost(bool, tag = "6")]
+    pub lost: bool,
+}

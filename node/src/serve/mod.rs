@@ -1,0 +1,318 @@
+//! `duet serve`: a node from its start to its end.
+
+mod begin;
+mod facts;
+mod found;
+mod stop;
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use raft::rpc::RpcService;
+use raft::{Member, Options, Raft, Secret};
+use sql::{Catalog, Inject, Planner, QueryEngine};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, oneshot};
+use tonic::transport::server::TcpIncoming;
+use types::limits;
+
+use crate::auth::passwords::Hasher;
+use crate::config::Config;
+use crate::data_dir::{DataDir, DataDirError, Identity, Origin};
+use crate::fatal::FatalReporter;
+use crate::forward::{self, Forwarded, Forwarder};
+use crate::http::{self, Edge, HttpListener};
+use crate::inject::{ClusterFacts, Ids};
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+use crate::service::access::Access;
+use crate::service::auth::AuthService;
+use crate::service::cluster::ClusterService;
+use crate::service::consensus::Consensus;
+use crate::service::dispatch::{Dispatcher, Services};
+use crate::service::sql::SqlService;
+use crate::service::topics::TopicService;
+
+/// Threads for consensus, replication and RPC; the log writer and apply have threads of their own.
+const RAFT_THREADS: usize = 2;
+
+/// Stack of the threads that plan and run statements. Planning recurses with an expression's depth,
+/// which the parser bounds; the memory is touched only as far as it is used.
+const SERVE_STACK_BYTES: usize = 256 * 1024 * 1024;
+
+/// Why a node could not start or had to stop: one line for the operator.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ServeError(String);
+
+impl ServeError {
+    fn new(message: impl Into<String>) -> ServeError {
+        ServeError(message.into())
+    }
+}
+
+impl From<DataDirError> for ServeError {
+    fn from(error: DataDirError) -> ServeError {
+        ServeError(error.to_string())
+    }
+}
+
+/// Runs a node until it is told to stop, or has to.
+pub fn run(config: Config) -> ExitCode {
+    match start_runtimes(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("duet: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_runtimes(config: Config) -> Result<(), ServeError> {
+    let threads = |e: io::Error| ServeError::new(format!("cannot start threads: {e}"));
+    // Consensus must not wait behind queries: heartbeats are due every 150 ms.
+    let raft = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(RAFT_THREADS)
+        .thread_name("raft")
+        .enable_all()
+        .build()
+        .map_err(threads)?;
+    let serve = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("serve")
+        .thread_stack_size(SERVE_STACK_BYTES)
+        .enable_all()
+        .build()
+        .map_err(threads)?;
+    let outcome = serve.block_on(serve_node(config, &raft));
+    serve.shutdown_timeout(Duration::from_secs(1));
+    raft.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeError> {
+    let http = HttpListener::bind(config.http).map_err(|e| taken("HTTP", config.http, &e))?;
+    let rpc = http::bind(config.rpc).map_err(|e| taken("RPC", config.rpc, &e))?;
+    let member = own_member(&config, &http, &rpc)?;
+    let dir = DataDir::open(&config.data_dir)?;
+    // Other nodes may ask who is there before this one belongs to a cluster.
+    let rpc_service = RpcService::new(Secret::new(config.cluster_secret.clone()));
+    let forwarded = Forwarded::default();
+    let handle = raft_runtime.handle();
+    let stop_rpc = serve_rpc(rpc, rpc_service.clone(), forwarded.clone(), handle);
+    let identity = begin::identity(&config, &dir, &member, handle).await?;
+
+    let raft = start_raft(&config, &dir, &identity, member, handle).await?;
+    let (fatal, mut failures) = FatalReporter::new();
+    let consensus = Consensus::new(raft.clone(), fatal);
+    let catalog = Catalog::new();
+    let facts = Arc::new(ClusterFacts::new(catalog.clone()));
+    let dispatcher = services(&config, &consensus, &identity, catalog, &facts);
+    forwarded.serve_with(dispatcher.clone(), tokio::runtime::Handle::current());
+    rpc_service.attach(&raft);
+
+    let readiness = Readiness::new(raft.clone());
+    let edge = Edge {
+        dispatcher,
+        readiness: readiness.clone(),
+        metrics: Arc::new(Metrics::default()),
+        requests: Arc::new(Semaphore::new(limits::REQUESTS_IN_FLIGHT_MAX)),
+        node_id: identity.node_id,
+    };
+    let address = http.address().map_err(|e| taken("HTTP", config.http, &e))?;
+    let (stop_http, http_stopped) = oneshot::channel::<()>();
+    let stop = async { drop(http_stopped.await) };
+    let http_task = tokio::spawn(http::serve(http, http::router(edge), stop));
+
+    tokio::spawn(facts::keep(raft.clone(), facts));
+    let founded = tokio::spawn(found_if_founder(
+        consensus.clone(),
+        identity,
+        config.root_password,
+    ));
+    tokio::spawn(become_ready(consensus.clone(), readiness.clone(), address));
+
+    let ended = tokio::select! {
+        signal = stop::signalled() => signal.map_err(|e| ServeError::new(format!("signals: {e}"))),
+        fatal = raft.fatal() => Err(ServeError::new(format!("this node had to stop: {fatal}"))),
+        Some(fatal) = failures.recv() => {
+            Err(ServeError::new(format!("this node had to stop: {fatal}")))
+        }
+        error = unfounded(founded) => Err(error),
+    };
+    match ended {
+        Ok(()) => {
+            stop::drain(&raft, &readiness, stop_http, http_task).await;
+            raft.shutdown().await;
+            drop(stop_rpc);
+            tracing::info!("stopped");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn taken(what: &str, address: SocketAddr, error: &io::Error) -> ServeError {
+    ServeError::new(format!("cannot listen for {what} on {address}: {error}"))
+}
+
+/// What the cluster is told of this node. A port of 0 has become a real one by now.
+fn own_member(
+    config: &Config,
+    http: &HttpListener,
+    rpc: &TcpListener,
+) -> Result<Member, ServeError> {
+    let http = http.address().map_err(|e| taken("HTTP", config.http, &e))?;
+    let rpc = rpc.local_addr().map_err(|e| taken("RPC", config.rpc, &e))?;
+    Ok(Member {
+        rpc: config
+            .advertise_rpc
+            .clone()
+            .unwrap_or_else(|| rpc.to_string()),
+        http: config
+            .advertise_http
+            .clone()
+            .unwrap_or_else(|| format!("http://{http}")),
+        version: env!("CARGO_PKG_VERSION").into(),
+        voter_wanted: !config.learner,
+        apply_version: types::command::APPLY_VERSION,
+    })
+}
+
+async fn start_raft(
+    config: &Config,
+    dir: &DataDir,
+    identity: &Identity,
+    member: Member,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Raft, ServeError> {
+    let options = Options::new(
+        identity.node_id,
+        identity.cluster_id.clone(),
+        dir.raft(),
+        member,
+        Secret::new(config.cluster_secret.clone()),
+        runtime.clone(),
+    );
+    Raft::start(options)
+        .await
+        .map_err(|e| ServeError::new(format!("cannot start: {e}")))
+}
+
+/// Puts the services together.
+fn services(
+    config: &Config,
+    consensus: &Consensus,
+    identity: &Identity,
+    catalog: Catalog,
+    facts: &Arc<ClusterFacts>,
+) -> Dispatcher {
+    let access = Access::new(consensus.clone(), catalog.clone());
+    let entropy = Arc::new(Ids::new(identity.node_id));
+    let engine = QueryEngine::new(
+        Arc::clone(facts) as Arc<dyn sql::query::SystemFacts>,
+        Arc::clone(&entropy) as Arc<dyn sql::Entropy>,
+    );
+    let planner = Planner::new(
+        engine,
+        Inject {
+            entropy,
+            passwords: Arc::new(Hasher),
+        },
+    );
+    let topics = TopicService::new(
+        consensus.clone(),
+        access.clone(),
+        catalog.clone(),
+        Duration::from_millis(config.long_poll_max_ms),
+    );
+    let sql = SqlService::new(
+        consensus.clone(),
+        access.clone(),
+        catalog.clone(),
+        Arc::new(planner),
+        topics.clone(),
+    );
+    let auth = AuthService::new(consensus.clone(), access.clone(), catalog);
+    let cluster = ClusterService::new(consensus.clone(), access);
+    let forwarder = Forwarder::new(consensus.raft().peers().clone());
+    Dispatcher::new(
+        consensus.clone(),
+        forwarder,
+        Arc::new(Services {
+            sql,
+            topics,
+            auth,
+            cluster,
+        }),
+    )
+}
+
+/// Serves other nodes, on the runtime of consensus; until the returned end is dropped.
+fn serve_rpc(
+    listener: TcpListener,
+    service: RpcService,
+    forwarded: Forwarded,
+    runtime: &tokio::runtime::Handle,
+) -> oneshot::Sender<()> {
+    let forward = forward::service(forwarded, service.guard());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    runtime.spawn(async move {
+        let server = raft::rpc::server()
+            .add_service(service)
+            .add_service(forward);
+        let stopped = async { drop(stopped.await) };
+        if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
+            tracing::error!(%error, "the RPC listener failed");
+        }
+    });
+    stop
+}
+
+async fn found_if_founder(
+    consensus: Consensus,
+    identity: Identity,
+    root_password: Option<String>,
+) -> Result<(), types::Error> {
+    match identity.origin {
+        Origin::Founder => found::ensure(&consensus, &identity, root_password).await,
+        Origin::Joiner { .. } => Ok(()),
+    }
+}
+
+/// Resolves only if founding failed.
+async fn unfounded(founding: tokio::task::JoinHandle<Result<(), types::Error>>) -> ServeError {
+    match founding.await {
+        Ok(Ok(())) => std::future::pending().await,
+        Ok(Err(error)) => ServeError::new(format!("the cluster was not founded: {error}")),
+        Err(error) => ServeError::new(format!("the cluster was not founded: {error}")),
+    }
+}
+
+/// Waits until this node has applied what is committed now, and says so.
+async fn become_ready(consensus: Consensus, readiness: Readiness, http: SocketAddr) {
+    if consensus.raft().recovered().await.is_err() {
+        return;
+    }
+    readiness.set_recovered();
+    loop {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        // The cluster record is the first entry; before it nobody can log in.
+        let caught_up = match consensus.linearizable_view(deadline).await {
+            Ok(view) => crate::auth::founding::cluster(&*view.state).is_ok_and(|r| r.is_some()),
+            Err(_) => false,
+        };
+        if caught_up {
+            break;
+        }
+        // A founder's first entry, or a joiner's first contact, changes what is applied.
+        let mut applied = consensus.applied_watch();
+        drop(tokio::time::timeout(Duration::from_millis(50), applied.changed()).await);
+    }
+    readiness.set_caught_up();
+    tracing::info!(http = %format!("http://{http}"), "ready to serve");
+}

@@ -1,0 +1,221 @@
+//! Members: who they are, and the steps that change them.
+
+use api::cluster as wire;
+use raft::{Member, MemberStatus, MembershipError, Raft};
+use types::ids::NodeId;
+use types::schema::Role;
+use types::{Error, ErrorCode, Result};
+
+use super::access::Access;
+use super::call::{Call, Failure, Reply};
+use super::consensus::{Consensus, stopping, too_late};
+
+/// Serves what is under `/v1/api/cluster`.
+pub struct ClusterService {
+    consensus: Consensus,
+    access: Access,
+}
+
+impl ClusterService {
+    /// Over this node's raft.
+    pub fn new(consensus: Consensus, access: Access) -> ClusterService {
+        ClusterService { consensus, access }
+    }
+
+    fn raft(&self) -> &Raft {
+        self.consensus.raft()
+    }
+
+    /// `GET /v1/api/cluster`.
+    pub async fn status(&self, call: &Call) -> Result<Reply> {
+        let to = "see the cluster";
+        self.access
+            .require(call.caller()?, Role::User, to, call.deadline)
+            .await?;
+        self.status_reply().await
+    }
+
+    async fn status_reply(&self) -> Result<Reply> {
+        let status = self.raft().status().await;
+        let body = wire::ClusterStatus {
+            cluster_id: status.cluster_id,
+            leader_id: status.leader,
+            term: status.term,
+            members: status.members.iter().map(member).collect(),
+        };
+        Reply::json(&body, self.raft().applied())
+    }
+
+    /// `GET /v1/api/cluster/health`.
+    pub async fn health(&self) -> Result<Reply> {
+        let status = self.raft().status().await;
+        let is_leader = status.leader == Some(status.node_id);
+        let all_there = status
+            .members
+            .iter()
+            .all(|m| m.role != raft::Role::Unreachable);
+        let health = match (status.leader, all_there) {
+            (None, _) => "unhealthy",
+            (Some(_), false) => "degraded",
+            (Some(_), true) => "healthy",
+        };
+        let nodes = status.members.iter().map(|m| wire::ClusterHealthNode {
+            node_id: m.node_id,
+            role: m.role.as_str().into(),
+            status: if m.role == raft::Role::Unreachable {
+                "unreachable"
+            } else {
+                "active"
+            }
+            .into(),
+            api_addr: m.http.clone(),
+            is_self: m.node_id == status.node_id,
+            is_leader: Some(m.node_id) == status.leader,
+            replication_lag: (m.role != raft::Role::Unreachable).then_some(m.lag),
+            catchup_progress_pct: None,
+        });
+        let body = wire::ClusterHealth {
+            status: health.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            is_cluster_mode: true,
+            cluster_id: status.cluster_id.clone(),
+            node_id: status.node_id,
+            is_leader,
+            total_groups: 1,
+            groups_leading: u32::from(is_leader),
+            current_term: status.term,
+            last_applied: self.raft().applied(),
+            millis_since_quorum_ack: None,
+            nodes: nodes.collect(),
+        };
+        Reply::json(&body, self.raft().applied())
+    }
+
+    /// `POST /v1/api/cluster/members`.
+    pub async fn add_member(&self, call: &Call) -> Result<Reply, Failure> {
+        self.admin(call).await?;
+        let request: wire::AddMemberRequest = call.json()?;
+        let node_id = request.node_id.ok_or_else(|| {
+            Error::new(
+                ErrorCode::InvalidInput,
+                "node_id is missing: start the node with --join, which gives it its number",
+            )
+        })?;
+        let known = self
+            .raft()
+            .status()
+            .await
+            .members
+            .into_iter()
+            .find(|m| m.node_id == node_id);
+        let member = Member {
+            rpc: request.rpc,
+            http: request.http.or(known.map(|m| m.http)).unwrap_or_default(),
+            version: String::new(),
+            voter_wanted: request.voter,
+            apply_version: types::command::APPLY_VERSION,
+        };
+        self.raft()
+            .add_learner(node_id, member)
+            .await
+            .map_err(refusal)?;
+        Ok(self.status_reply().await?)
+    }
+
+    /// `POST /v1/api/cluster/members/{id}/promote`.
+    pub async fn promote(&self, call: &Call) -> Result<Reply, Failure> {
+        self.admin(call).await?;
+        self.raft().promote(node_id(call)?).await.map_err(refusal)?;
+        Ok(self.status_reply().await?)
+    }
+
+    /// `DELETE /v1/api/cluster/members/{id}`.
+    pub async fn remove(&self, call: &Call) -> Result<Reply, Failure> {
+        self.admin(call).await?;
+        self.raft().remove(node_id(call)?).await.map_err(refusal)?;
+        Ok(self.status_reply().await?)
+    }
+
+    /// `POST /v1/api/cluster/leader`.
+    pub async fn transfer_leader(&self, call: &Call) -> Result<Reply, Failure> {
+        self.admin(call).await?;
+        let request: wire::TransferLeaderRequest = call.json()?;
+        self.raft()
+            .transfer_leader(request.node_id)
+            .await
+            .map_err(refusal)?;
+        Ok(self.status_reply().await?)
+    }
+
+    /// `POST /v1/api/cluster/snapshot`: of the node that is asked.
+    pub async fn snapshot(&self, call: &Call) -> Result<Reply> {
+        self.admin(call).await?;
+        let taken = tokio::time::timeout_at(call.deadline.into(), self.raft().take_snapshot());
+        let snapshot_index = match taken.await {
+            Ok(taken) => taken.map_err(|_| stopping())?,
+            Err(_) => return Err(too_late("the snapshot is not finished yet").maybe_applied()),
+        };
+        let body = wire::SnapshotResponse {
+            node_id: self.raft().node_id(),
+            snapshot_index,
+        };
+        Reply::json(&body, self.raft().applied())
+    }
+
+    async fn admin(&self, call: &Call) -> Result<()> {
+        let caller = call.caller()?;
+        let to = "administer the cluster";
+        self.access
+            .require(caller, Role::Dba, to, call.deadline)
+            .await
+            .map(drop)
+    }
+}
+
+fn node_id(call: &Call) -> Result<NodeId> {
+    let text = std::str::from_utf8(&call.body).unwrap_or_default();
+    text.parse().map_err(|_| {
+        Error::new(
+            ErrorCode::InvalidInput,
+            "the node id in the path is not a whole number",
+        )
+    })
+}
+
+fn member(m: &MemberStatus) -> wire::Member {
+    let role = match m.role {
+        raft::Role::Leader => wire::MemberRole::Leader,
+        raft::Role::Follower => wire::MemberRole::Follower,
+        raft::Role::Learner => wire::MemberRole::Learner,
+        raft::Role::Candidate => wire::MemberRole::Candidate,
+        raft::Role::Unreachable => wire::MemberRole::Unreachable,
+    };
+    let there = m.role != raft::Role::Unreachable;
+    wire::Member {
+        node_id: m.node_id,
+        role,
+        http: m.http.clone(),
+        rpc: m.rpc.clone(),
+        last_log_index: there.then_some(m.last_log_index),
+        applied_index: there.then_some(m.applied),
+        lag: there.then_some(m.lag),
+        version: there.then(|| m.version.clone()),
+    }
+}
+
+fn refusal(error: MembershipError) -> Failure {
+    let message = error.to_string();
+    match error {
+        MembershipError::NotLeader { .. } => Failure::NotLeader,
+        MembershipError::UnknownNode(_) => Failure::new(ErrorCode::NotFound, message),
+        MembershipError::NumberTaken(_)
+        | MembershipError::Refused(_)
+        | MembershipError::InProgress
+        | MembershipError::Lagging { .. } => Failure::new(ErrorCode::Conflict, message),
+        MembershipError::Unknown => {
+            Failure::Error(Error::new(ErrorCode::DeadlineExceeded, message).maybe_applied())
+        }
+        MembershipError::Overloaded => Failure::new(ErrorCode::Overloaded, message),
+        MembershipError::Stopped(_) => stopping().into(),
+    }
+}

@@ -1,0 +1,367 @@
+//! A write: planned on the leader's state, proposed, and planned again if the state had moved.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+use raft::apply::idempotency;
+use sha2::{Digest, Sha256};
+use sql::{Answer, Statement};
+use storage::{Batch as Overlay, Snapshot};
+use types::command::{Command, Envelope, Expectation, Idempotency};
+use types::ids::{LogIndex, Term};
+use types::limits::{ENVELOPE_MAX_BYTES, IDEMPOTENCY_ANSWER_MAX_BYTES, REPLAN_MAX};
+use types::outcome::{AppendedRange, CommandResult, Outcome, Rejection, Replayed};
+use types::schema::User;
+use types::{Error, ErrorCode, Result};
+
+use super::batch::Batch;
+use super::render::{self, ReceiptRange};
+use super::{Fragment, SqlService};
+use crate::service::call::Failure;
+use crate::service::consensus::View;
+
+/// Statements that commit together.
+pub struct Unit<'a> {
+    /// The first one's place in the request.
+    pub first: usize,
+    /// One, or those between BEGIN and COMMIT.
+    pub statements: &'a [Statement],
+    /// Between BEGIN and COMMIT?
+    pub transaction: bool,
+}
+
+/// What a unit would do to the state it was planned on.
+#[derive(Default)]
+struct Planned {
+    expectations: Vec<Expectation>,
+    commands: Vec<Command>,
+    /// The results, as JSON without closing brace and receipt.
+    results: Vec<String>,
+}
+
+/// Between the stored results of one unit: never part of JSON text.
+const SEPARATOR: char = '\u{1e}';
+
+impl Batch<'_> {
+    /// Commits a unit. The receipt is with its last result. An error names its statement.
+    pub(super) async fn commit(
+        &mut self,
+        unit: &Unit<'_>,
+    ) -> Result<Vec<Fragment>, (usize, Failure)> {
+        let last = unit.first + unit.statements.len().max(1) - 1;
+        let mut turn = None;
+        let mut attempts = 0;
+        loop {
+            let at_end = |failure: Failure| (last, failure);
+            let service = self.service;
+            let (view, term) = service
+                .consensus
+                .planning_view_for(self.call)
+                .await
+                .map_err(at_end)?;
+            let planned = match self.replay(&view, last).map_err(|e| at_end(e.into()))? {
+                Some(fragments) => return Ok(fragments),
+                None => self.plan(&view, unit).await,
+            };
+            // A "no" and a "nothing to do" are said only of a state as fresh as the request.
+            let proposes = planned.as_ref().is_ok_and(|p| !p.commands.is_empty());
+            if !proposes && !self.is_fresh(&view).await.map_err(|e| at_end(e.into()))? {
+                continue;
+            }
+            let planned = planned.map_err(|(at, error)| (at, error.into()))?;
+            if !proposes {
+                let fragment = |json| Fragment {
+                    json,
+                    receipt: None,
+                    index: view.index,
+                };
+                return Ok(planned.results.into_iter().map(fragment).collect());
+            }
+            let envelope = self
+                .envelope(&planned, term, last)
+                .map_err(|error| at_end(error.into()))?;
+            let (index, outcome) = service
+                .consensus
+                .propose(envelope, self.call.deadline)
+                .await
+                .map_err(at_end)?;
+            match outcome {
+                Outcome::Applied(applied) => {
+                    let messages = appended(&applied.results);
+                    return self
+                        .fragments(planned.results, applied.index, &messages)
+                        .map_err(|error| at_end(error.into()));
+                }
+                Outcome::Replayed(replayed) => {
+                    return self
+                        .replayed(&replayed)
+                        .map_err(|error| at_end(error.into()));
+                }
+                Outcome::Rejected(Rejection::Refused(error)) => return Err(at_end(error.into())),
+                Outcome::Rejected(Rejection::KeyReused) => return Err(at_end(key_reused().into())),
+                Outcome::Rejected(Rejection::Stale { key }) => {
+                    attempts += 1;
+                    if attempts > REPLAN_MAX {
+                        return Err(at_end(conflict().into()));
+                    }
+                    // The rejection is applied here already, so the next view shows why.
+                    debug_assert!(service.consensus.raft().applied() >= index);
+                    if turn.is_none() {
+                        turn = Some(service.contention.turn(&key).await);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Plans a unit that will be rolled back: its results, and its errors.
+    pub(super) async fn rehearse(
+        &mut self,
+        unit: &Unit<'_>,
+    ) -> Result<Vec<Fragment>, (usize, Failure)> {
+        let at_first = |error: Error| (unit.first, Failure::Error(error));
+        let view = self.view().await.map_err(at_first)?;
+        let planned = self
+            .plan(&view, unit)
+            .await
+            .map_err(|(at, error)| (at, error.into()))?;
+        let fragment = |json| Fragment {
+            json,
+            receipt: None,
+            index: view.index,
+        };
+        Ok(planned.results.into_iter().map(fragment).collect())
+    }
+
+    /// Does the view show everything that was answered before this request came?
+    async fn is_fresh(&mut self, view: &View) -> Result<bool> {
+        let from = self.fresh_from().await?;
+        if view.index >= from {
+            return Ok(true);
+        }
+        self.service
+            .consensus
+            .view_at(from, self.call.deadline)
+            .await?;
+        Ok(false)
+    }
+
+    /// Plans all statements of a unit, each on what those before it would leave.
+    async fn plan(&self, view: &View, unit: &Unit<'_>) -> Result<Planned, (usize, Error)> {
+        let caller = self.caller().map_err(|error| (unit.first, error))?;
+        let user = self
+            .service
+            .account(view, caller)
+            .map_err(|error| (unit.first, error))?;
+        let mut planned = Planned::default();
+        let mut state = Arc::clone(&view.state);
+        let mut ordinal = 0;
+        let mut transaction = sql::Transaction::default();
+        for (offset, statement) in unit.statements.iter().enumerate() {
+            let at = unit.first + offset;
+            let plan = self
+                .plan_one(&state, statement, &user, unit.transaction)
+                .await
+                .map_err(|error| (at, error))?;
+            let acting_as = match statement {
+                Statement::ExecuteAs(execute) => &execute.user,
+                _ => &user.name,
+            };
+            let result = render::result(&plan.answer, acting_as).map_err(|error| (at, error))?;
+            planned.results.push(result);
+            if unit.transaction && plan.writes && offset + 1 < unit.statements.len() {
+                let mut overlay = Overlay::new(state);
+                sql::overlay(&mut overlay, &plan, &mut ordinal);
+                state = Arc::new(overlay);
+            }
+            if plan.writes {
+                transaction.push(plan);
+            }
+        }
+        (planned.expectations, planned.commands) = transaction.into_parts();
+        Ok(planned)
+    }
+
+    async fn plan_one(
+        &self,
+        state: &Arc<dyn Snapshot>,
+        statement: &Statement,
+        user: &User,
+        transaction: bool,
+    ) -> Result<sql::Plan> {
+        let service = self.service;
+        let namespace = self.namespace.as_deref();
+        let session = service.session(user, self.caller()?, namespace);
+        if statement.is_read() {
+            let view = View {
+                index: 0,
+                state: Arc::clone(state),
+            };
+            let answer = service
+                .read(&view, statement, &session, self.params, self.call)
+                .await?;
+            return Ok(sql::Plan {
+                expectations: Vec::new(),
+                commands: Vec::new(),
+                answer,
+                writes: false,
+            });
+        }
+        let state = Arc::clone(state);
+        let plan = service
+            .planner
+            .plan(state, statement, &session, self.params, transaction);
+        match tokio::time::timeout_at(self.call.deadline.into(), plan).await {
+            Ok(plan) => service.checked(plan),
+            Err(_) => Err(Error::new(
+                ErrorCode::DeadlineExceeded,
+                "the statement could not be planned in time",
+            )),
+        }
+    }
+
+    /// The Envelope of a planned unit. VALUE_TOO_LARGE beyond the bound.
+    fn envelope(&self, planned: &Planned, term: Term, last: usize) -> Result<Envelope> {
+        let envelope = Envelope {
+            request_id: Bytes::copy_from_slice(&self.call.request),
+            term,
+            actor: self.caller()?.user.clone(),
+            expectations: planned.expectations.clone(),
+            commands: planned.commands.clone(),
+            idempotency: self.idempotency(&planned.results, last),
+        };
+        let bytes = envelope.encoded_len();
+        if bytes > ENVELOPE_MAX_BYTES {
+            return Err(Error::new(
+                ErrorCode::ValueTooLarge,
+                format!("a transaction has at most {ENVELOPE_MAX_BYTES} bytes, not {bytes}"),
+            ));
+        }
+        Ok(envelope)
+    }
+
+    fn idempotency(&self, results: &[String], last: usize) -> Option<Idempotency> {
+        let key = self.call.idempotency_key.clone()?;
+        let answer = results.join(&SEPARATOR.to_string());
+        let fits = answer.len() <= IDEMPOTENCY_ANSWER_MAX_BYTES;
+        Some(Idempotency {
+            key,
+            ordinal: u32::try_from(last).unwrap_or(u32::MAX),
+            request_hash: self.request_hash(),
+            answer: if fits { answer.into() } else { Bytes::new() },
+        })
+    }
+
+    /// Tells one request from another under the same key.
+    fn request_hash(&self) -> Bytes {
+        Bytes::copy_from_slice(&Sha256::digest(&self.call.body))
+    }
+
+    /// The first answer, if this very request was committed before.
+    fn replay(&self, view: &View, last: usize) -> Result<Option<Vec<Fragment>>> {
+        let Some(key) = &self.call.idempotency_key else {
+            return Ok(None);
+        };
+        let service = self.service;
+        let ordinal = u32::try_from(last).unwrap_or(u32::MAX);
+        let now = service.consensus.raft().now().wall_time;
+        let actor = &self.caller()?.user;
+        let found = idempotency::lookup(&*view.state, actor, key, ordinal, now);
+        let Some(record) = service.consensus.stored(found)? else {
+            return Ok(None);
+        };
+        match record.answer_to(&self.request_hash()) {
+            Outcome::Replayed(replayed) => self.replayed(&replayed).map(Some),
+            _ => Err(key_reused()),
+        }
+    }
+
+    fn replayed(&self, replayed: &Replayed) -> Result<Vec<Fragment>> {
+        let stored = String::from_utf8(replayed.answer.to_vec()).unwrap_or_default();
+        let results = if stored.is_empty() {
+            let answer = Answer::done("Done before; the answer was too large to be kept");
+            vec![render::result(&answer, &self.caller()?.user)?]
+        } else {
+            stored.split(SEPARATOR).map(str::to_owned).collect()
+        };
+        self.fragments(results, replayed.index, &replayed.messages)
+    }
+
+    /// Results of a committed unit; the receipt goes with the last.
+    fn fragments(
+        &self,
+        results: Vec<String>,
+        index: LogIndex,
+        messages: &[AppendedRange],
+    ) -> Result<Vec<Fragment>> {
+        let receipt = self.service.receipt(index, messages)?;
+        let fragment = |json| Fragment {
+            json,
+            receipt: None,
+            index,
+        };
+        let mut fragments: Vec<_> = results.into_iter().map(fragment).collect();
+        if let Some(last) = fragments.last_mut() {
+            last.receipt = Some(receipt);
+        }
+        Ok(fragments)
+    }
+}
+
+impl SqlService {
+    /// The receipt of an Envelope, with the topics' names. A topic dropped since has none left.
+    fn receipt(&self, index: LogIndex, messages: &[AppendedRange]) -> Result<String> {
+        if messages.is_empty() {
+            return Ok(render::receipt(index, &[]));
+        }
+        let view = self.consensus.local_view();
+        let mut ranges = Vec::with_capacity(messages.len());
+        for range in messages {
+            let topic = self.catalog.topic_by_id(&*view.state, range.topic_id);
+            if let Some(topic) = self.consensus.stored(topic)? {
+                ranges.push(ReceiptRange {
+                    topic: topic.record.qualified_name(),
+                    partition: range.partition,
+                    first_offset: range.first_offset,
+                    count: range.count,
+                });
+            }
+        }
+        Ok(render::receipt(index, &ranges))
+    }
+}
+
+/// All messages of an Envelope; runs that continue each other become one.
+fn appended(results: &[CommandResult]) -> Vec<AppendedRange> {
+    let mut out: Vec<AppendedRange> = Vec::new();
+    let written = results.iter().filter_map(|result| match result {
+        CommandResult::Written(ranges) => Some(ranges),
+        _ => None,
+    });
+    for range in written.flatten() {
+        let before = out.iter_mut().find(|known| {
+            (known.topic_id, known.partition) == (range.topic_id, range.partition)
+                && known.first_offset + known.count == range.first_offset
+        });
+        match before {
+            Some(known) => known.count += range.count,
+            None => out.push(range.clone()),
+        }
+    }
+    out
+}
+
+fn conflict() -> Error {
+    Error::new(
+        ErrorCode::WriteConflict,
+        "other writes to the same rows kept this one from committing; nothing was changed",
+    )
+}
+
+fn key_reused() -> Error {
+    Error::new(
+        ErrorCode::InvalidInput,
+        "this Idempotency-Key was used for another request within the last 24 hours",
+    )
+}

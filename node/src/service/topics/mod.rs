@@ -1,0 +1,120 @@
+//! Messages and consumer groups.
+//!
+//! A consume without a group reads this node's state. One with a group claims at the leader, which
+//! holds the waiting clients' demands (`claim.rs`), and reads the granted messages here
+//! (`consume.rs`). Acks, nacks and extensions are proposed at the leader (`acks.rs`).
+
+mod acks;
+mod claim;
+mod consume;
+mod query;
+mod wire;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sql::Catalog;
+use storage::Read;
+use types::limits::NAME_MAX_BYTES;
+use types::schema::{Role, Topic};
+use types::{Error, ErrorCode, Result};
+
+use self::claim::GroupQueues;
+use super::access::Access;
+use super::call::Call;
+use super::consensus::{Consensus, View};
+
+pub use self::consume::ReadRequest;
+pub use self::query::messages_query;
+pub use self::wire::{ClaimRequest, ReleaseRequest, Start};
+
+/// Serves what is under `/v1/api/topics`. Cheap to clone.
+#[derive(Clone)]
+pub struct TopicService {
+    consensus: Consensus,
+    access: Access,
+    catalog: Catalog,
+    queues: GroupQueues,
+    long_poll_max: Duration,
+}
+
+impl TopicService {
+    /// Topics from `catalog`; no consume waits longer than `long_poll_max`.
+    pub fn new(
+        consensus: Consensus,
+        access: Access,
+        catalog: Catalog,
+        long_poll_max: Duration,
+    ) -> TopicService {
+        TopicService {
+            consensus,
+            access,
+            catalog,
+            queues: GroupQueues::default(),
+            long_poll_max,
+        }
+    }
+
+    /// The caller may work with topics, or FORBIDDEN.
+    async fn admit(&self, call: &Call) -> Result<()> {
+        let to = "consume from topics";
+        self.access
+            .require(call.caller()?, Role::Service, to, call.deadline)
+            .await
+            .map(drop)
+    }
+
+    /// The topic, as this node or, if it has none of that name, the cluster knows it. NOT_FOUND.
+    async fn topic(&self, name: &str, deadline: Instant) -> Result<Arc<Topic>> {
+        if let Some(topic) = self.find(&*self.consensus.local_view().state, name)? {
+            return Ok(topic);
+        }
+        let view = self.consensus.linearizable_view(deadline).await?;
+        self.find(&*view.state, name)?.ok_or_else(|| no_topic(name))
+    }
+
+    fn find(&self, state: &dyn Read, name: &str) -> Result<Option<Arc<Topic>>> {
+        let found = self
+            .consensus
+            .stored(self.catalog.topic_qualified(state, name))?;
+        Ok(found.map(|topic| topic.record))
+    }
+
+    /// The topic in this very view. NOT_FOUND.
+    fn topic_in(&self, view: &View, name: &str) -> Result<Arc<Topic>> {
+        self.find(&*view.state, name)?.ok_or_else(|| no_topic(name))
+    }
+}
+
+fn no_topic(name: &str) -> Error {
+    Error::new(ErrorCode::NotFound, format!("there is no topic {name:?}"))
+}
+
+/// NOT_FOUND if the topic has no such partition.
+fn check_partition(topic: &Topic, partition: u32) -> Result<()> {
+    if partition < topic.partitions {
+        return Ok(());
+    }
+    let (name, count) = (topic.qualified_name(), topic.partitions);
+    Err(Error::new(
+        ErrorCode::NotFound,
+        format!(
+            "topic {name} has partitions 0 to {}, not {partition}",
+            count - 1
+        ),
+    ))
+}
+
+/// INVALID_INPUT if a name is empty or too long.
+fn check_name(what: &str, name: &str) -> Result<()> {
+    if (1..=NAME_MAX_BYTES).contains(&name.len()) {
+        return Ok(());
+    }
+    Err(bad_input(format!(
+        "{what} must have 1 to {NAME_MAX_BYTES} bytes"
+    )))
+}
+
+fn bad_input(message: impl Into<String>) -> Error {
+    Error::new(ErrorCode::InvalidInput, message)
+}

@@ -1,0 +1,280 @@
+//! The two clocks that the leader stamps entries with. The only place of this crate that reads one.
+//!
+//! `lease_time` = the last one in the log + elapsed monotonic time of this leadership. A leadership
+//! starts counting where its predecessor's log ended, so time never runs back and a jump of the
+//! wall clock does not touch it; while there is no leader it stands still.
+//!
+//! `wall_time` = the machine's wall clock, but never less than the last one in the log.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use types::ids::{LeaseTimeMs, Term, WallTimeUs};
+
+/// How far the wall clock may differ from elapsed time between two looks before it counts as a
+/// jump.
+pub const WALL_JUMP_MAX: Duration = Duration::from_secs(5);
+
+/// What tells the time; tests bring their own.
+pub trait TimeSource: Send + Sync + 'static {
+    /// Time since some fixed moment. Never runs back.
+    fn monotonic(&self) -> Duration;
+
+    /// The time of day, in µs since 1970. May jump.
+    fn wall(&self) -> WallTimeUs;
+}
+
+/// The machine's clocks.
+#[derive(Debug)]
+pub struct SystemTimeSource {
+    origin: Instant,
+}
+
+impl Default for SystemTimeSource {
+    fn default() -> SystemTimeSource {
+        SystemTimeSource {
+            origin: Instant::now(),
+        }
+    }
+}
+
+impl TimeSource for SystemTimeSource {
+    fn monotonic(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    fn wall(&self) -> WallTimeUs {
+        // A clock before 1970 reads as 1970; the log's own time keeps it from running back.
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        WallTimeUs::try_from(since.as_micros()).unwrap_or(WallTimeUs::MAX)
+    }
+}
+
+/// What an entry is stamped with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamps {
+    /// The lease clock.
+    pub lease_time: LeaseTimeMs,
+    /// The wall clock.
+    pub wall_time: WallTimeUs,
+}
+
+/// The clocks of this node's leadership.
+pub struct Clock {
+    source: Box<dyn TimeSource>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The leadership that is running, with where and when it started counting.
+    leadership: Option<Leadership>,
+    /// The largest stamps seen or given out.
+    last: Stamps,
+    /// Wall clock and monotonic time at the last look, to notice jumps.
+    seen: (Duration, WallTimeUs),
+    /// Monotonic time of the last jump.
+    jumped_at: Option<Duration>,
+}
+
+struct Leadership {
+    term: Term,
+    lease_base: LeaseTimeMs,
+    started: Duration,
+}
+
+impl Clock {
+    /// Clocks that have seen no log yet.
+    pub fn new(source: Box<dyn TimeSource>) -> Clock {
+        let seen = (source.monotonic(), source.wall());
+        Clock {
+            source,
+            state: Mutex::new(State {
+                leadership: None,
+                last: Stamps::default(),
+                seen,
+                jumped_at: None,
+            }),
+        }
+    }
+
+    /// This node leads from now on in `term`, and `last` are the largest stamps in the log below
+    /// its first entry. Calling it again for the same term changes nothing.
+    pub fn lead(&self, term: Term, last: Stamps) {
+        let now = self.source.monotonic();
+        let mut state = self.state();
+        if state
+            .leadership
+            .as_ref()
+            .is_some_and(|leadership| leadership.term == term)
+        {
+            return;
+        }
+        state.observe(last);
+        let lease_base = state.last.lease_time;
+        state.leadership = Some(Leadership {
+            term,
+            lease_base,
+            started: now,
+        });
+    }
+
+    /// This node does not lead any more.
+    pub fn follow(&self) {
+        self.state().leadership = None;
+    }
+
+    /// Does this node count time for `term`?
+    pub fn leads(&self, term: Term) -> bool {
+        self.state()
+            .leadership
+            .as_ref()
+            .is_some_and(|leadership| leadership.term == term)
+    }
+
+    /// The stamps of now, not before `applied`, the last ones applied here. On a node that does not
+    /// lead the lease clock stands at the last one applied.
+    pub fn now(&self, applied: Stamps) -> Stamps {
+        let (monotonic, wall) = (self.source.monotonic(), self.source.wall());
+        let mut state = self.state();
+        state.notice_jump(monotonic, wall);
+        state.observe(applied);
+        if let Some(leadership) = &state.leadership {
+            let elapsed = monotonic.saturating_sub(leadership.started).as_millis();
+            let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
+            let lease_time = leadership.lease_base.saturating_add(elapsed);
+            state.observe(Stamps {
+                lease_time,
+                wall_time: wall,
+            });
+            state.last
+        } else {
+            Stamps {
+                wall_time: wall.max(state.last.wall_time),
+                ..state.last
+            }
+        }
+    }
+
+    /// How long ago the wall clock jumped by more than [`WALL_JUMP_MAX`], if it did since the
+    /// start.
+    pub fn since_wall_jump(&self) -> Option<Duration> {
+        let (monotonic, wall) = (self.source.monotonic(), self.source.wall());
+        let mut state = self.state();
+        state.notice_jump(monotonic, wall);
+        state.jumped_at.map(|at| monotonic.saturating_sub(at))
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // Nothing in here can panic half way, so a poisoned lock still guards a sound state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn observe(&mut self, stamps: Stamps) {
+        self.last.lease_time = self.last.lease_time.max(stamps.lease_time);
+        self.last.wall_time = self.last.wall_time.max(stamps.wall_time);
+    }
+
+    fn notice_jump(&mut self, monotonic: Duration, wall: WallTimeUs) {
+        let (seen_monotonic, seen_wall) = self.seen;
+        let elapsed = monotonic.saturating_sub(seen_monotonic).as_micros();
+        let expected = seen_wall.saturating_add(i64::try_from(elapsed).unwrap_or(i64::MAX));
+        let off = Duration::from_micros(wall.abs_diff(expected));
+        if off > WALL_JUMP_MAX {
+            tracing::warn!(jump_ms = off.as_millis(), "the wall clock jumped");
+            self.jumped_at = Some(monotonic);
+        }
+        self.seen = (monotonic, wall);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Hands(Arc<(AtomicU64, AtomicI64)>);
+
+    impl Hands {
+        fn set(&self, monotonic_ms: u64, wall_us: i64) {
+            self.0.0.store(monotonic_ms, Ordering::SeqCst);
+            self.0.1.store(wall_us, Ordering::SeqCst);
+        }
+    }
+
+    impl TimeSource for Hands {
+        fn monotonic(&self) -> Duration {
+            Duration::from_millis(self.0.0.load(Ordering::SeqCst))
+        }
+
+        fn wall(&self) -> WallTimeUs {
+            self.0.1.load(Ordering::SeqCst)
+        }
+    }
+
+    fn stamps(lease_time: u64, wall_time: i64) -> Stamps {
+        Stamps {
+            lease_time,
+            wall_time,
+        }
+    }
+
+    #[test]
+    fn lease_time_goes_on_where_the_log_ended() {
+        let hands = Hands::default();
+        let clock = Clock::new(Box::new(hands.clone()));
+        hands.set(10_000, 10_000_000);
+        clock.lead(3, stamps(500, 7));
+        assert_eq!(clock.now(stamps(500, 7)), stamps(500, 10_000_000));
+        hands.set(10_250, 10_250_000);
+        assert_eq!(clock.now(stamps(500, 7)).lease_time, 750);
+        // The same leadership does not start again.
+        clock.lead(3, stamps(750, 7));
+        assert_eq!(clock.now(stamps(750, 7)).lease_time, 750);
+    }
+
+    #[test]
+    fn lease_time_stands_still_without_leadership_and_never_runs_back() {
+        let hands = Hands::default();
+        let clock = Clock::new(Box::new(hands.clone()));
+        clock.lead(1, stamps(0, 0));
+        hands.set(400, 0);
+        assert_eq!(clock.now(stamps(0, 0)).lease_time, 400);
+        clock.follow();
+        hands.set(90_000, 0);
+        assert_eq!(clock.now(stamps(300, 0)).lease_time, 400);
+        // Another leader's log went further meanwhile.
+        assert_eq!(clock.now(stamps(1_000, 0)).lease_time, 1_000);
+        clock.lead(5, stamps(900, 0));
+        assert_eq!(clock.now(stamps(0, 0)).lease_time, 1_000);
+    }
+
+    #[test]
+    fn wall_time_never_runs_back_and_a_jump_is_noticed() {
+        let hands = Hands::default();
+        let clock = Clock::new(Box::new(hands.clone()));
+        clock.lead(1, stamps(0, 0));
+        hands.set(1_000, 1_000_000);
+        assert_eq!(clock.now(stamps(0, 0)).wall_time, 1_000_000);
+        assert_eq!(clock.since_wall_jump(), None);
+        hands.set(1_100, -50_000_000);
+        assert_eq!(clock.now(stamps(0, 0)), stamps(1_100, 1_000_000));
+        assert_eq!(clock.since_wall_jump(), Some(Duration::ZERO));
+        hands.set(3_100, -48_000_000);
+        assert_eq!(clock.since_wall_jump(), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn the_machines_clocks_run() {
+        let source = SystemTimeSource::default();
+        let (before, wall) = (source.monotonic(), source.wall());
+        assert!(source.monotonic() >= before);
+        assert!(wall > 1_600_000_000_000_000, "{wall}");
+    }
+}

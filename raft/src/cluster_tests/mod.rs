@@ -1,0 +1,8 @@
+//! Clusters of real nodes: disks, sockets, elections. What one file of this crate does is tested
+//! there; here is what only all of them together do.
+
+mod harness;
+mod membership;
+mod reads;
+mod refusals;
+mod writes;

@@ -1,0 +1,505 @@
+//! The handle the rest of the node holds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use openraft::RaftMetrics;
+use openraft::errors::{Fatal as CoreFatal, InitializeError as CoreInitializeError, RaftError};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use types::command::Envelope;
+use types::ids::{LogIndex, NodeId};
+use types::limits::{APPLY_LAG_MAX_ENTRIES, SNAPSHOT_LOG_BYTES};
+use types::outcome::Outcome;
+
+use crate::batcher::Batcher;
+use crate::clock::{Clock, Stamps};
+use crate::error::{
+    Fatal, InitializeError, MembershipError, ProposeError, ReadIndexError, StartError, Stopped,
+};
+use crate::leadership::{self, Leadership};
+use crate::log_store::{LogHandle, LogStore};
+use crate::membership::Changes;
+use crate::metrics;
+use crate::network::Network;
+use crate::network::peers::Peers;
+use crate::options::{self, Engines, Options, Secret};
+use crate::read_index::{NoLeader, ReadIndex};
+use crate::rpc::RpcService;
+use crate::rpc::auth::Identity;
+use crate::rpc::messages::StatusResponse;
+use crate::snapshot::SnapshotError;
+use crate::state_machine::{ApplyCounters, RequestId, StateHandle, StateMachine, StateStore};
+use crate::status::{self, Status};
+use crate::type_config::{Member, TypeConfig};
+
+/// openraft, with this crate's state machine.
+pub(crate) type Core = openraft::Raft<TypeConfig, StateMachine>;
+
+/// How often the log is looked at for whether it is time for a snapshot.
+const SNAPSHOT_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A node's part in the cluster. Cheap to clone; all clones are the same node.
+#[derive(Clone)]
+pub struct Raft {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node_id: NodeId,
+    cluster_id: String,
+    member: Member,
+    secret: Secret,
+    core: Core,
+    store: Arc<StateStore>,
+    machine: StateHandle,
+    log: LogHandle,
+    clock: Arc<Clock>,
+    peers: Peers,
+    batcher: Batcher,
+    reads: ReadIndex,
+    changes: Arc<Changes>,
+    applied: watch::Receiver<LogIndex>,
+    leadership: watch::Receiver<Leadership>,
+    /// The last entry in the log when the node started; none: there was none.
+    recover_to: Option<LogIndex>,
+    /// Tasks that hold parts of this node for as long as the core runs.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Inner {
+    fn take_tasks(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut self.tasks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What became of a proposal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposed {
+    /// The entry it was in.
+    pub index: LogIndex,
+    /// What apply says of it.
+    pub outcome: Outcome,
+}
+
+/// The state of this node as of one entry.
+#[derive(Clone)]
+pub struct StateView {
+    /// The last entry in it.
+    pub applied: LogIndex,
+    /// The state.
+    pub state: Arc<dyn storage::Snapshot>,
+}
+
+impl Raft {
+    /// Opens log and state, and takes part from then on, on [`Options::runtime`].
+    pub async fn start(options: Options) -> Result<Raft, StartError> {
+        let runtime = options.runtime.clone();
+        let started = runtime.spawn(Raft::start_here(options)).await;
+        started.unwrap_or_else(|error| Err(Fatal::Core(error.to_string()).into()))
+    }
+
+    async fn start_here(options: Options) -> Result<Raft, StartError> {
+        let Options {
+            node_id,
+            cluster_id,
+            data_dir,
+            member,
+            secret,
+            timing,
+            ..
+        } = options;
+        if node_id == 0 || cluster_id.is_empty() {
+            return Err(StartError::Options(
+                "a node needs its number and its cluster".into(),
+            ));
+        }
+        let config = options::config(&cluster_id, timing)?;
+        let engines = options.engines;
+        let (log_store, store) =
+            tokio::task::spawn_blocking(move || open_storage(&data_dir, engines))
+                .await
+                .map_err(|error| Fatal::Core(error.to_string()))??;
+        let log = log_store.handle();
+        let machine = StateMachine::start(store.clone(), log.durable_end())
+            .map_err(|error| Fatal::Core(error.to_string()))?;
+        let machine_handle = machine.handle();
+        let recover_to = log.last().map(|log_id| log_id.index);
+
+        let identity = Identity {
+            cluster_id: cluster_id.clone(),
+            node_id,
+            secret: secret.clone(),
+        };
+        let peers = Peers::new(identity, options.runtime.clone());
+        let network = Network::new(node_id, peers.clone());
+        let core = Core::new(node_id, Arc::new(config), network, log_store, machine)
+            .await
+            .map_err(|fatal| fatal_of(&fatal))?;
+
+        let clock = Arc::new(Clock::new(options.clock));
+        let (leadership, following) = leadership::follow(&core, store.clone(), clock.clone());
+        let batcher = Batcher::start(node_id, core.clone(), clock.clone(), leadership.clone());
+        let reads = ReadIndex::start(core.clone(), peers.clone(), leadership.clone());
+        let silence_max = 2 * timing.election_max;
+        let changes = Arc::new(Changes::new(core.clone(), batcher.clone(), silence_max));
+        let tasks = vec![
+            following,
+            tokio::spawn(look_after_members(changes.clone())),
+            tokio::spawn(take_snapshots(core.clone(), log.clone())),
+        ];
+        let applied = store.applied_index();
+        let inner = Inner {
+            node_id,
+            cluster_id,
+            member,
+            secret,
+            core,
+            store,
+            machine: machine_handle,
+            log,
+            clock,
+            peers,
+            batcher,
+            reads,
+            changes,
+            applied,
+            leadership,
+            recover_to,
+            tasks: Mutex::new(tasks),
+        };
+        Ok(Raft {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// This node's number.
+    pub fn node_id(&self) -> NodeId {
+        self.inner.node_id
+    }
+
+    /// The cluster it belongs to.
+    pub fn cluster_id(&self) -> &str {
+        &self.inner.cluster_id
+    }
+
+    /// Makes a new cluster with this node as its only voter. The node has to propose the first
+    /// Envelope itself, once it is [ready to plan](Leadership::ready_to_plan).
+    pub async fn initialize(&self) -> Result<(), InitializeError> {
+        let members = BTreeMap::from([(self.inner.node_id, self.inner.member.clone())]);
+        self.inner
+            .core
+            .initialize(members)
+            .await
+            .map_err(|error| match error {
+                RaftError::APIError(CoreInitializeError::NotAllowed(_)) => {
+                    InitializeError::AlreadyInitialized
+                }
+                RaftError::APIError(CoreInitializeError::NotInMembers(_)) | RaftError::Fatal(_) => {
+                    Stopped.into()
+                }
+            })
+    }
+
+    /// Waits until this node has applied again what its log held when it started, as far as it was
+    /// committed. Before that it shows an older state than it did before it was restarted, so it
+    /// serves nothing, not even reads of its own state. Needs a leader; a node that never had a log
+    /// waits for its first entry.
+    pub async fn recovered(&self) -> Result<(), Stopped> {
+        let recover_to = self.inner.recover_to;
+        // The end of the log may be replaced by something shorter, so its end now counts too.
+        let sure = |metrics: &RaftMetrics<TypeConfig>| {
+            let target = recover_to.min(metrics.last_log_index).max(Some(0));
+            let committed = metrics.cluster_committed.map(|log_id| log_id.index);
+            committed.filter(|_| committed >= target)
+        };
+        let committed = metrics::wait_for(&self.inner.core, sure).await?;
+        self.wait_applied(committed).await
+    }
+
+    /// Replicates an Envelope that was planned in `envelope.term`, on the leader, and waits until
+    /// it is applied here. Dropping the future does not take the Envelope back.
+    pub async fn propose(&self, envelope: Envelope) -> Result<Proposed, ProposeError> {
+        let committed = metrics::look(&self.inner.core, status::committed);
+        if committed.saturating_sub(self.applied()) > APPLY_LAG_MAX_ENTRIES {
+            return Err(ProposeError::Overloaded);
+        }
+        self.inner.batcher.propose(envelope).await
+    }
+
+    /// The entry that a read which begins now must have applied to be linearizable. The leader is
+    /// confirmed by a quorum each time, many callers sharing one round. Waits for a leader, at most
+    /// `timeout`.
+    pub async fn read_index(&self, timeout: Duration) -> Result<LogIndex, ReadIndexError> {
+        self.inner.reads.get(timeout).await
+    }
+
+    /// For another node: the read index, if this node leads.
+    pub(crate) async fn read_index_as_leader(&self) -> Result<LogIndex, NoLeader> {
+        if !self.inner.leadership.borrow().is_leader {
+            return Err(NoLeader);
+        }
+        self.inner.reads.round().await.unwrap_or(Err(NoLeader))
+    }
+
+    /// Waits until this node has applied `index`.
+    pub async fn wait_applied(&self, index: LogIndex) -> Result<(), Stopped> {
+        let mut applied = self.inner.applied.clone();
+        let reached = applied.wait_for(|applied| *applied >= index);
+        tokio::select! {
+            biased;
+            reached = reached => reached.map(drop).map_err(|_| Stopped),
+            () = self.ended() => Err(Stopped),
+        }
+    }
+
+    /// Waits until the core has ended. Woken by changes of the leadership only, so that many can
+    /// wait: [`Raft::fatal`] is woken by every entry.
+    async fn ended(&self) {
+        let mut leadership = self.inner.leadership.clone();
+        while leadership.changed().await.is_ok() {}
+    }
+
+    /// The last entry this node has applied.
+    pub fn applied(&self) -> LogIndex {
+        *self.inner.applied.borrow()
+    }
+
+    /// [`Raft::applied`], whenever it changes.
+    pub fn applied_watch(&self) -> watch::Receiver<LogIndex> {
+        self.inner.applied.clone()
+    }
+
+    /// Was this request applied in an entry above `after`? On a leader that is
+    /// [ready to plan](Leadership::ready_to_plan), "no" is final for whatever was proposed in an
+    /// earlier term. None if this node cannot tell.
+    pub fn was_applied(&self, request: &RequestId, after: LogIndex) -> Option<bool> {
+        self.inner.store.recent().contains(request, after)
+    }
+
+    /// This node's state as of now.
+    pub fn snapshot(&self) -> StateView {
+        let (applied, state) = self.inner.store.snapshot();
+        StateView { applied, state }
+    }
+
+    /// Who leads.
+    pub fn leadership(&self) -> Leadership {
+        self.inner.leadership.borrow().clone()
+    }
+
+    /// [`Raft::leadership`], whenever it changes.
+    pub fn leadership_watch(&self) -> watch::Receiver<Leadership> {
+        self.inner.leadership.clone()
+    }
+
+    /// The clocks that entries are stamped with. Never runs back. On a node that does not lead, the
+    /// lease clock stands at the last entry applied.
+    pub fn now(&self) -> Stamps {
+        self.inner
+            .clock
+            .now(leadership::applied_stamps(&self.inner.store))
+    }
+
+    /// How long ago the wall clock of this machine jumped, if it did. Retention waits after a jump.
+    pub fn since_wall_jump(&self) -> Option<Duration> {
+        self.inner.clock.since_wall_jump()
+    }
+
+    /// The cluster and its members, each of them asked, on any node. Takes at most about a second.
+    pub async fn status(&self) -> Status {
+        let Inner {
+            core,
+            peers,
+            cluster_id,
+            ..
+        } = &*self.inner;
+        status::collect(core, peers, cluster_id, self.own_status()).await
+    }
+
+    /// For another node: how this one is doing.
+    pub(crate) fn own_status(&self) -> StatusResponse {
+        status::own(&self.inner.core, self.applied(), &self.inner.member.version)
+    }
+
+    /// Adds a node that follows, and votes once it has caught up if `member.voter_wanted`. Leader
+    /// only. Adding what is there already changes nothing.
+    pub async fn add_learner(
+        &self,
+        node_id: NodeId,
+        member: Member,
+    ) -> Result<(), MembershipError> {
+        self.inner.changes.add_learner(node_id, member).await
+    }
+
+    /// Gives a learner that has caught up a vote. Leader only.
+    pub async fn promote(&self, node_id: NodeId) -> Result<(), MembershipError> {
+        self.inner.changes.promote(node_id).await
+    }
+
+    /// Takes a node out of the cluster for good. Leader only. Refused, with the reason, where the
+    /// rest would have no quorum.
+    pub async fn remove(&self, node_id: NodeId) -> Result<(), MembershipError> {
+        self.inner.changes.remove(node_id).await
+    }
+
+    /// Hands the leadership to a voter: nothing new is proposed until it has it, for at most about
+    /// a second for each step. Leader only.
+    pub async fn transfer_leader(&self, node_id: NodeId) -> Result<(), MembershipError> {
+        self.inner.changes.transfer(node_id).await
+    }
+
+    /// Has this member answered lately? Only the leader knows.
+    pub fn member_answers(&self, node_id: NodeId) -> bool {
+        self.inner.changes.reachable(node_id)
+    }
+
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.inner.secret
+    }
+
+    /// Takes a snapshot of this node now, and lets its log go below it. Returns the last entry in
+    /// it when it is done.
+    pub async fn take_snapshot(&self) -> Result<LogIndex, Stopped> {
+        let wanted = self.applied();
+        self.trigger_snapshot().await?;
+        let reached = move |metrics: &RaftMetrics<TypeConfig>| {
+            metrics
+                .snapshot
+                .map(|log_id| log_id.index)
+                .filter(|index| *index >= wanted)
+        };
+        metrics::wait_for(&self.inner.core, reached).await
+    }
+
+    /// Asks for a snapshot of this node. Returns at once.
+    pub async fn trigger_snapshot(&self) -> Result<(), Stopped> {
+        self.inner
+            .core
+            .trigger()
+            .snapshot()
+            .await
+            .map_err(|_| Stopped)
+    }
+
+    /// Waits until the core has ended, and says why. Unless it was [`Raft::shutdown`], the process
+    /// must exit with an error.
+    pub async fn fatal(&self) -> Fatal {
+        let ended = |metrics: &RaftMetrics<TypeConfig>| metrics.running_state.clone().err();
+        match metrics::wait_for(&self.inner.core, ended).await {
+            Ok(fatal) => fatal_of(&fatal),
+            Err(Stopped) => Fatal::Core("its metrics closed".into()),
+        }
+    }
+
+    /// Hands the leadership on where possible, and ends this node's part. All handles fail after
+    /// that; when the last one is dropped, log and state are closed. A handle that is only dropped
+    /// ends nothing.
+    pub async fn shutdown(&self) {
+        if self.leadership().is_leader
+            && let Some(successor) = self.inner.changes.successor()
+            && let Err(error) = self.transfer_leader(successor).await
+        {
+            tracing::warn!(successor, %error, "the leadership was not handed on");
+        }
+        if let Err(error) = self.inner.core.shutdown().await {
+            tracing::error!(%error, "the consensus core did not end well");
+        }
+        for task in self.inner.take_tasks() {
+            task.abort();
+            // Aborted or ended, nothing of the node is held by it any more.
+            drop(task.await);
+        }
+        // So that the next start has nothing to apply again.
+        let store = self.inner.store.clone();
+        match tokio::task::spawn_blocking(move || store.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the state could not be flushed"),
+            Err(error) => tracing::error!(%error, "the flush of the state did not end"),
+        }
+    }
+
+    /// What other nodes call; to be mounted on the node's RPC listener. A node whose listener opens
+    /// before it belongs to a cluster makes [`RpcService::new`] and attaches this later.
+    pub fn rpc_service(&self) -> RpcService {
+        let service = RpcService::new(self.inner.secret.clone());
+        service.attach(self);
+        service
+    }
+
+    /// Connections to other nodes that this node has proved itself on, for services of the node's
+    /// own.
+    pub fn peers(&self) -> &Peers {
+        &self.inner.peers
+    }
+
+    /// What the log has written, for metrics.
+    pub fn log(&self) -> &LogHandle {
+        &self.inner.log
+    }
+
+    /// What apply has done, for metrics.
+    pub fn apply_counters(&self) -> ApplyCounters {
+        self.inner.machine.counters()
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.inner.core
+    }
+
+    pub(crate) fn store(&self) -> &Arc<StateStore> {
+        &self.inner.store
+    }
+}
+
+/// Opens log and state, and looks whether they belong together. Blocks on the disk.
+fn open_storage(
+    data_dir: &Path,
+    engines: Engines,
+) -> Result<(LogStore, Arc<StateStore>), StartError> {
+    fs::create_dir_all(data_dir).map_err(|error| storage::Error::Io {
+        operation: "creation of the data directory",
+        message: format!("{}: {error}", data_dir.display()),
+    })?;
+    let (log_engine, open_state) = engines.open(data_dir)?;
+    let log = LogStore::open(log_engine, &data_dir.join("log.marker"))?;
+    let refused = |error| match error {
+        SnapshotError::Storage(error) => StartError::Storage(error),
+        other => StartError::Core(Fatal::Storage(other.to_string())),
+    };
+    let store = StateStore::open(data_dir, open_state).map_err(refused)?;
+    store.check_reaches(&log.handle()).map_err(refused)?;
+    Ok((log, Arc::new(store)))
+}
+
+fn fatal_of(fatal: &CoreFatal<TypeConfig>) -> Fatal {
+    match fatal {
+        CoreFatal::Stopped => Fatal::Stopped,
+        CoreFatal::StorageError(error) => Fatal::Storage(error.to_string()),
+        CoreFatal::Panicked => Fatal::Core("it panicked".into()),
+    }
+}
+
+async fn look_after_members(changes: Arc<Changes>) {
+    // Ends with the core; there is nothing to say that the core does not say.
+    let Err(Stopped) = changes.look_after().await;
+}
+
+/// Takes a snapshot whenever the log has grown enough since the last one.
+async fn take_snapshots(core: Core, log: LogHandle) {
+    let mut every = tokio::time::interval(SNAPSHOT_LOOK_INTERVAL);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let covered = metrics::look(&core, |metrics| metrics.snapshot.map(|log_id| log_id.index));
+        if log.bytes_after(covered) < SNAPSHOT_LOG_BYTES {
+            continue;
+        }
+        if core.trigger().snapshot().await.is_err() {
+            return;
+        }
+    }
+}

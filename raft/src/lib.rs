@@ -1,0 +1,42 @@
+//! Replication: one log, applied the same way on every node.
+//!
+//! [`Raft`] is the handle the node holds. A write goes `batcher` → openraft → [`log_store`] and
+//! [`network`] → [`state_machine`] → [`apply`]; a read asks `read_index` first. Who belongs to the
+//! cluster is `membership`'s, what other nodes ask of this one [`rpc`]'s. `OVERVIEW.md` has it all
+//! on a page.
+//!
+//! This crate is the only one that knows openraft. It knows no SQL. Only [`clock`] reads a clock.
+
+pub mod apply;
+mod batcher;
+pub mod clock;
+pub mod codec;
+pub mod error;
+mod handle;
+pub mod join;
+pub mod leadership;
+pub mod log_store;
+mod membership;
+mod metrics;
+pub mod network;
+mod options;
+mod read_index;
+pub mod rpc;
+pub mod snapshot;
+pub mod state_machine;
+pub mod status;
+pub mod type_config;
+
+#[cfg(test)]
+mod cluster_tests;
+
+pub use clock::Stamps;
+pub use error::{
+    Fatal, InitializeError, MembershipError, ProposeError, ReadIndexError, StartError, Stopped,
+};
+pub use handle::{Proposed, Raft, StateView};
+pub use leadership::Leadership;
+pub use options::{Engines, Options, Secret, Timing};
+pub use state_machine::RequestId;
+pub use status::{MemberStatus, Role, Status};
+pub use type_config::Member;

@@ -1,0 +1,327 @@
+//! Connections to other nodes, with the proof that goes with every call.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::Stream;
+use prost::Message;
+use tokio::runtime::Handle;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::BinaryMetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+use types::ids::NodeId;
+use types::limits::RPC_MESSAGE_MAX_BYTES;
+
+use crate::rpc::auth::{HandshakeRequest, HandshakeResponse, Identity, SESSION_KEY};
+use crate::rpc::path;
+
+/// How long connecting to a node may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the handshake may take, on top of connecting.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a connection without traffic is tried, and how long the answer may take.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Bytes that may be under way on one stream, and on one connection.
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+
+/// What a connection is for. Each kind has connections of its own, so that none waits behind
+/// another's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Log entries.
+    Append,
+    /// Heartbeats, votes, leadership transfer.
+    Control,
+    /// Snapshots.
+    Snapshot,
+    /// Read indexes, status, joining.
+    Requests,
+    /// What the node passes on for its clients.
+    Forward,
+}
+
+/// The other nodes. Cheap to clone; all clones share their connections.
+#[derive(Clone)]
+pub struct Peers {
+    shared: Arc<PeersShared>,
+}
+
+struct PeersShared {
+    identity: Identity,
+    runtime: Handle,
+    channels: Mutex<BTreeMap<(NodeId, Lane), Link>>,
+    sessions: Mutex<BTreeMap<NodeId, (String, Arc<SessionSlot>)>>,
+}
+
+#[derive(Clone)]
+struct Link {
+    address: String,
+    channel: Channel,
+}
+
+/// The proof for one node at one address; made when it is first needed.
+#[derive(Default)]
+struct SessionSlot {
+    value: Mutex<Option<BinaryMetadataValue>>,
+    /// Held while hands are shaken, so that it happens once for all who wait.
+    shaking: tokio::sync::Mutex<()>,
+}
+
+/// One other node at one address. Cheap to make and to clone; connects when it is first used.
+#[derive(Clone)]
+pub struct Peer {
+    target: NodeId,
+    address: String,
+    channel: Channel,
+    session: Arc<SessionSlot>,
+    peers: Arc<PeersShared>,
+}
+
+impl Peers {
+    /// No connections yet. They will run on `runtime`.
+    pub fn new(identity: Identity, runtime: Handle) -> Peers {
+        let (channels, sessions) = (Mutex::default(), Mutex::default());
+        Peers {
+            shared: Arc::new(PeersShared {
+                identity,
+                runtime,
+                channels,
+                sessions,
+            }),
+        }
+    }
+
+    /// The node `target` at `address` (`host:port`). 0: whoever is there. An error if the address
+    /// cannot be one.
+    pub fn peer(&self, target: NodeId, address: &str, lane: Lane) -> Result<Peer, Status> {
+        let channel = self.channel(target, address, lane)?;
+        let mut sessions = lock(&self.shared.sessions);
+        let slot = sessions
+            .entry(target)
+            .and_modify(|(known, slot)| {
+                if known != address {
+                    (*known, *slot) = (address.to_owned(), Arc::default());
+                }
+            })
+            .or_insert_with(|| (address.to_owned(), Arc::default()));
+        let session = slot.1.clone();
+        Ok(Peer {
+            target,
+            address: address.to_owned(),
+            channel,
+            session,
+            peers: self.shared.clone(),
+        })
+    }
+
+    fn channel(&self, target: NodeId, address: &str, lane: Lane) -> Result<Channel, Status> {
+        let mut channels = lock(&self.shared.channels);
+        if let Some(link) = channels.get(&(target, lane))
+            && link.address == address
+        {
+            return Ok(link.channel.clone());
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| Status::invalid_argument(format!("address {address}: {error}")))?
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        let _on_our_runtime = self.shared.runtime.enter();
+        let channel = endpoint.connect_lazy();
+        let link = Link {
+            address: address.to_owned(),
+            channel: channel.clone(),
+        };
+        channels.insert((target, lane), link);
+        Ok(channel)
+    }
+}
+
+impl Peer {
+    /// The node's number.
+    pub fn node_id(&self) -> NodeId {
+        self.target
+    }
+
+    /// The same node, on another kind of connection.
+    pub fn on_lane(&self, lane: Lane) -> Result<Peer, Status> {
+        let peers = Peers {
+            shared: self.peers.clone(),
+        };
+        peers.peer(self.target, &self.address, lane)
+    }
+
+    /// One question, one answer, within `timeout`. Shakes hands again if the node has restarted
+    /// since.
+    pub async fn unary<Q, A>(
+        &self,
+        path: &'static str,
+        question: Q,
+        timeout: Duration,
+    ) -> Result<A, Status>
+    where
+        Q: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        let call = async {
+            let first = self.unary_once(path, question.clone()).await;
+            match first {
+                Err(status) if status.code() == Code::Unauthenticated => {
+                    self.unary_once(path, question).await
+                }
+                other => other,
+            }
+        };
+        tokio::time::timeout(timeout, call)
+            .await
+            .unwrap_or_else(|_| Err(timed_out(timeout)))
+    }
+
+    async fn unary_once<Q, A>(&self, path: &'static str, question: Q) -> Result<A, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let request = self.proven(question).await?;
+        let mut grpc = self.grpc().await?;
+        let codec = ProstCodec::<Q, A>::default();
+        let answer = grpc
+            .unary(request, PathAndQuery::from_static(path), codec)
+            .await;
+        answer
+            .map(tonic::Response::into_inner)
+            .inspect_err(|status| self.judge(status))
+    }
+
+    /// A stream of questions and one of answers, open within `timeout`.
+    pub async fn streaming<Q, A>(
+        &self,
+        path: &'static str,
+        questions: impl Stream<Item = Q> + Send + 'static,
+        timeout: Duration,
+    ) -> Result<Streaming<A>, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let open = async {
+            let request = self.proven(questions).await?;
+            let mut grpc = self.grpc().await?;
+            let codec = ProstCodec::<Q, A>::default();
+            let answers = grpc
+                .streaming(request, PathAndQuery::from_static(path), codec)
+                .await;
+            answers
+                .map(tonic::Response::into_inner)
+                .inspect_err(|status| self.judge(status))
+        };
+        tokio::time::timeout(timeout, open)
+            .await
+            .unwrap_or_else(|_| Err(timed_out(timeout)))
+    }
+
+    /// A stream of questions and one answer at its end.
+    pub async fn client_streaming<Q, A>(
+        &self,
+        path: &'static str,
+        questions: impl Stream<Item = Q> + Send + 'static,
+    ) -> Result<A, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let request = self.proven(questions).await?;
+        let mut grpc = self.grpc().await?;
+        let codec = ProstCodec::<Q, A>::default();
+        let answer = grpc
+            .client_streaming(request, PathAndQuery::from_static(path), codec)
+            .await;
+        answer
+            .map(tonic::Response::into_inner)
+            .inspect_err(|status| self.judge(status))
+    }
+
+    /// To be told of the status a call or stream ended with: where it says that the node has
+    /// restarted, the next call shakes hands again.
+    pub fn judge(&self, status: &Status) {
+        if status.code() == Code::Unauthenticated {
+            *lock(&self.session.value) = None;
+        }
+    }
+
+    async fn proven<T>(&self, message: T) -> Result<Request<T>, Status> {
+        let mut request = Request::new(message);
+        request
+            .metadata_mut()
+            .insert_bin(SESSION_KEY, self.session().await?);
+        Ok(request)
+    }
+
+    async fn session(&self) -> Result<BinaryMetadataValue, Status> {
+        if let Some(value) = lock(&self.session.value).clone() {
+            return Ok(value);
+        }
+        // A task of its own: a heartbeat that gives up waiting must not undo what the next one
+        // would have to do again.
+        let peer = self.clone();
+        self.peers
+            .runtime
+            .spawn(async move { peer.shake_hands().await })
+            .await
+            .unwrap_or_else(|error| Err(Status::internal(error.to_string())))
+    }
+
+    async fn shake_hands(&self) -> Result<BinaryMetadataValue, Status> {
+        let _turn = self.session.shaking.lock().await;
+        if let Some(value) = lock(&self.session.value).clone() {
+            return Ok(value);
+        }
+        let identity = &self.peers.identity;
+        let request = identity.handshake(self.target);
+        let ask = async {
+            let mut grpc = self.grpc().await?;
+            let codec = ProstCodec::<HandshakeRequest, HandshakeResponse>::default();
+            let path = PathAndQuery::from_static(path::HANDSHAKE);
+            grpc.unary(Request::new(request.clone()), path, codec).await
+        };
+        let response = tokio::time::timeout(HANDSHAKE_TIMEOUT, ask)
+            .await
+            .unwrap_or_else(|_| Err(timed_out(HANDSHAKE_TIMEOUT)))?
+            .into_inner();
+        let value = identity.session(request, response).map_err(|error| {
+            tracing::warn!(target_node = self.target, %error, "handshake failed");
+            Status::failed_precondition(error.to_string())
+        })?;
+        *lock(&self.session.value) = Some(value.clone());
+        Ok(value)
+    }
+
+    async fn grpc(&self) -> Result<Grpc<Channel>, Status> {
+        let mut grpc = Grpc::new(self.channel.clone())
+            .max_decoding_message_size(RPC_MESSAGE_MAX_BYTES)
+            .max_encoding_message_size(RPC_MESSAGE_MAX_BYTES);
+        grpc.ready()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(grpc)
+    }
+}
+
+fn timed_out(timeout: Duration) -> Status {
+    Status::deadline_exceeded(format!("no answer within {timeout:?}"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // What the locks of this module guard is replaced as a whole, so a panic leaves it sound.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,212 @@
+//! The one thread that changes the state.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use openraft::storage::ApplyResponder;
+use storage::Batch;
+use storage::keys::meta;
+use tokio::sync::{mpsc, oneshot};
+use types::ids::{LogIndex, NodeId};
+use types::outcome::Outcome;
+
+use super::recent::RequestId;
+use super::{AppliedState, StateMachineError, StateStore};
+use crate::apply::{self, ApplyFailure};
+use crate::snapshot::SnapshotDir;
+use crate::type_config::{
+    LogEntry, LogId, Outcomes, Payload, Proposal, SnapshotMeta, StoredMembership, TypeConfig,
+};
+
+/// An entry with who waits for its outcome on this node.
+pub(super) type Item = (LogEntry, Option<ApplyResponder<TypeConfig>>);
+
+/// What the thread is asked to do, and where to say that it is done.
+pub(super) enum Job {
+    /// Apply a run of entries in one batch.
+    Apply { run: Vec<Item>, done: Done },
+    /// Replace the state.
+    Install {
+        meta: SnapshotMeta,
+        snapshot: SnapshotDir,
+        done: Done,
+    },
+}
+
+/// Where to say how it went.
+pub(super) type Done = oneshot::Sender<Result<(), StateMachineError>>;
+
+/// What apply has done since the process started.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    runs: AtomicU64,
+    entries: AtomicU64,
+    nanos: AtomicU64,
+}
+
+/// What apply has done since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ApplyCounters {
+    /// Runs: batches written.
+    pub runs: u64,
+    /// Entries in them.
+    pub entries: u64,
+    /// Time spent on them, the write included.
+    pub time: Duration,
+}
+
+impl Counters {
+    fn add(&self, entries: usize, took: Duration) {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        self.entries.fetch_add(entries as u64, Ordering::Relaxed);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self) -> ApplyCounters {
+        ApplyCounters {
+            runs: self.runs.load(Ordering::Relaxed),
+            entries: self.entries.load(Ordering::Relaxed),
+            time: Duration::from_nanos(self.nanos.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// The thread's own state.
+pub(super) struct Machine {
+    store: Arc<StateStore>,
+    counters: Arc<Counters>,
+    applied: AppliedState,
+    members: BTreeSet<NodeId>,
+}
+
+impl Machine {
+    pub(super) fn new(store: Arc<StateStore>, counters: Arc<Counters>) -> Machine {
+        let applied = AppliedState::clone(&store.applied());
+        let members = applied.members();
+        Machine {
+            store,
+            counters,
+            applied,
+            members,
+        }
+    }
+
+    /// Runs until there is nobody left to ask for anything. A failure ends it: what is in memory
+    /// and what is in the state may differ from then on.
+    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        while let Some(job) = jobs.blocking_recv() {
+            let (result, done) = match job {
+                Job::Apply { run, done } => (self.apply(run), done),
+                Job::Install {
+                    meta,
+                    snapshot,
+                    done,
+                } => (self.install(&meta, &snapshot), done),
+            };
+            let failed = result.is_err();
+            // Consensus waits for every job; where it does not, it has ended.
+            drop(done.send(result));
+            if failed {
+                return;
+            }
+        }
+    }
+
+    /// Applies a run in one batch. Only when that is written do answers go out.
+    fn apply(&mut self, run: Vec<Item>) -> Result<(), StateMachineError> {
+        let started = Instant::now();
+        let entries = run.len();
+        let (_, state) = self.store.snapshot();
+        let mut batch = Batch::with_digest(state, self.applied.digest);
+        let mut answers = Vec::with_capacity(run.len());
+        let mut requests = Vec::new();
+        for (entry, responder) in run {
+            let outcomes = self.apply_entry(&mut batch, entry, &mut requests)?;
+            answers.extend(responder.map(|responder| (responder, outcomes)));
+        }
+        self.applied.digest = batch.digest();
+        batch.put(meta::applied(), self.applied.encode());
+        // Before the state shows the run: who sees it applied must find its requests here.
+        self.store.recent().add(requests);
+        self.store.commit(&batch.into_ops(), self.applied.clone())?;
+        for (responder, outcomes) in answers {
+            responder.send(outcomes);
+        }
+        self.counters.add(entries, started.elapsed());
+        Ok(())
+    }
+
+    fn apply_entry(
+        &mut self,
+        batch: &mut Batch,
+        entry: LogEntry,
+        requests: &mut Vec<(LogIndex, RequestId)>,
+    ) -> Result<Outcomes, ApplyFailure> {
+        let LogEntry { log_id, payload } = entry;
+        let outcomes = match payload {
+            Payload::Blank => Outcomes::default(),
+            Payload::Normal(proposal) => {
+                let outcomes = self.apply_proposal(batch, log_id, &proposal)?;
+                requests.extend(applied_requests(&proposal, log_id.index, &outcomes));
+                outcomes
+            }
+            Payload::Membership(membership) => {
+                self.applied.membership = StoredMembership::new(Some(log_id), membership);
+                self.members = self.applied.members();
+                Outcomes::default()
+            }
+        };
+        self.applied.last = Some(log_id);
+        Ok(outcomes)
+    }
+
+    fn apply_proposal(
+        &mut self,
+        batch: &mut Batch,
+        log_id: LogId,
+        proposal: &Proposal,
+    ) -> Result<Outcomes, ApplyFailure> {
+        let index = log_id.index;
+        let entry = proposal
+            .decoded()
+            .map_err(|source| ApplyFailure::Undecodable { index, source })?;
+        let outcomes = apply::apply_entry(batch, index, entry, &self.members)?;
+        self.applied.lease_time = self.applied.lease_time.max(entry.lease_time);
+        self.applied.wall_time = self.applied.wall_time.max(entry.wall_time);
+        Ok(Outcomes(outcomes))
+    }
+
+    fn install(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: &SnapshotDir,
+    ) -> Result<(), StateMachineError> {
+        self.store.install(meta, snapshot)?;
+        self.applied = AppliedState::clone(&self.store.applied());
+        self.members = self.applied.members();
+        self.store.recent().reset(self.applied.index());
+        Ok(())
+    }
+}
+
+/// The requests of a proposal whose Envelopes changed the state.
+fn applied_requests<'a>(
+    proposal: &'a Proposal,
+    index: LogIndex,
+    outcomes: &'a Outcomes,
+) -> impl Iterator<Item = (LogIndex, RequestId)> + 'a {
+    let envelopes = proposal
+        .decoded()
+        .map(|entry| &entry.envelopes[..])
+        .unwrap_or_default();
+    envelopes
+        .iter()
+        .zip(&outcomes.0)
+        .filter_map(move |(envelope, outcome)| {
+            let request = RequestId::try_from(&envelope.request_id[..]).ok()?;
+            matches!(outcome, Outcome::Applied(_)).then_some((index, request))
+        })
+}

@@ -1,0 +1,200 @@
+//! The state as the rest of the node sees it: always a whole entry's, never half of one.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use storage::{Durability, Op, Snapshot};
+use tokio::sync::watch;
+use types::ids::LogIndex;
+
+use super::applied::AppliedState;
+use super::generation::{Generation, PinnedSnapshot};
+use super::recent::RecentRequests;
+use crate::log_store::LogHandle;
+use crate::snapshot::{Result, SnapshotDir, SnapshotError, SnapshotStore};
+use crate::type_config::SnapshotMeta;
+
+/// Opens the state's engine in a directory, or makes it.
+pub type OpenEngine = Arc<dyn Fn(&Path) -> storage::Result<Arc<dyn storage::Engine>> + Send + Sync>;
+
+/// The state database behind one small lock. One thread writes; any number read.
+pub struct StateStore {
+    dir: PathBuf,
+    open: OpenEngine,
+    current: RwLock<Current>,
+    applied_index: watch::Sender<LogIndex>,
+    snapshots: SnapshotStore,
+    recent: RecentRequests,
+}
+
+struct Current {
+    generation: Arc<Generation>,
+    applied: Arc<AppliedState>,
+    /// The state at exactly `applied`.
+    snapshot: Arc<dyn Snapshot>,
+}
+
+impl StateStore {
+    /// Opens state and snapshots in `data_dir`, or makes them. After a crash the state is as of its
+    /// last flush.
+    pub fn open(data_dir: &Path, open: OpenEngine) -> Result<StateStore> {
+        let dir = data_dir.join("state");
+        let current = Current::of(Generation::open_current(&dir, &open)?)?;
+        let (applied_index, _) = watch::channel(current.applied.index());
+        let recent = RecentRequests::new(current.applied.index());
+        let snapshots = SnapshotStore::open(&data_dir.join("snapshots"))?;
+        Ok(StateStore {
+            dir,
+            open,
+            current: RwLock::new(current),
+            applied_index,
+            snapshots,
+            recent,
+        })
+    }
+
+    /// Checks that nothing is missing between this state and what follows in `log`.
+    ///
+    /// # Errors
+    /// [`storage::Error::Corrupt`] if the log was purged beyond what the state, or the snapshot it
+    /// can be made of, holds.
+    pub fn check_reaches(&self, log: &LogHandle) -> Result<()> {
+        let Some(purged) = log.purged() else {
+            return Ok(());
+        };
+        let snapshot = self
+            .snapshots
+            .current()
+            .map(|snapshot| snapshot.meta())
+            .transpose()?;
+        let reached = self
+            .applied()
+            .last
+            .max(snapshot.and_then(|meta| meta.last_log_id));
+        if reached.is_some_and(|reached| reached.index >= purged.index) {
+            return Ok(());
+        }
+        let ends = reached.map_or("is empty".into(), |id| {
+            format!("ends at entry {}", id.index)
+        });
+        let what = format!(
+            "the log begins after entry {} but the state {ends}: the state was lost. Remove this \
+             node from the cluster and join with a new number",
+            purged.index
+        );
+        Err(storage::Error::Corrupt { what }.into())
+    }
+
+    /// The last entry applied, and the state as of exactly that entry. A snapshot held keeps its
+    /// state also when another one is installed.
+    pub fn snapshot(&self) -> (LogIndex, Arc<dyn Snapshot>) {
+        self.read(|current| (current.applied.index(), Arc::clone(&current.snapshot)))
+    }
+
+    /// Where the state stands in the log.
+    pub fn applied(&self) -> Arc<AppliedState> {
+        self.read(|current| Arc::clone(&current.applied))
+    }
+
+    /// Index of the last entry applied, whenever it changes; by then [`StateStore::snapshot`]
+    /// shows it.
+    pub fn applied_index(&self) -> watch::Receiver<LogIndex> {
+        self.applied_index.subscribe()
+    }
+
+    /// The requests applied lately.
+    pub fn recent(&self) -> &RecentRequests {
+        &self.recent
+    }
+
+    /// The node's snapshots.
+    pub fn snapshots(&self) -> &SnapshotStore {
+        &self.snapshots
+    }
+
+    /// Puts all that was applied on the disk. Blocks on it.
+    pub fn flush(&self) -> storage::Result<()> {
+        let generation = self.read(|current| Arc::clone(&current.generation));
+        generation.engine.flush()
+    }
+
+    /// Makes a snapshot of the state as it is now. Blocks on the disk.
+    pub fn build_snapshot(&self) -> Result<crate::type_config::Snapshot> {
+        let _exclusive = self.snapshots.exclusive();
+        let generation = self.read(|current| Arc::clone(&current.generation));
+        self.snapshots
+            .build_exclusively(generation.engine.as_ref(), &self.open)
+    }
+
+    /// Writes a run's effects and `applied`, its end, in one step, and shows them to readers.
+    pub(super) fn commit(&self, ops: &[Op], applied: AppliedState) -> storage::Result<()> {
+        let generation = self.read(|current| Arc::clone(&current.generation));
+        generation.engine.write(ops, Durability::Flushed)?;
+        self.show(Current::at(generation, applied));
+        Ok(())
+    }
+
+    /// Replaces the state by a snapshot's. When this returns, that is the state after a crash too,
+    /// and the current snapshot is one of it. After a crash before, the state is the old one.
+    pub(super) fn install(&self, meta: &SnapshotMeta, snapshot: &SnapshotDir) -> Result<()> {
+        let _exclusive = self.snapshots.exclusive();
+        snapshot.verify()?;
+        let old = self.read(|current| Arc::clone(&current.generation));
+        let generation =
+            Generation::from_snapshot(&self.dir, old.number + 1, snapshot, &self.open)?;
+        let current = Current::of(generation)?;
+        if current.applied.last != meta.last_log_id
+            || current.applied.membership != meta.last_membership
+        {
+            let what = format!("it holds entry {:?}, not {meta}", current.applied.last);
+            return Err(SnapshotError::Damaged(what));
+        }
+        // The snapshot of the old state would be behind the log's start: without one, a start after
+        // a crash makes a new one.
+        self.snapshots.remove_current()?;
+        current.generation.point_to(&self.dir)?;
+        let generation = Arc::clone(&current.generation);
+        self.show(current);
+        old.replaced();
+        self.snapshots
+            .build_exclusively(generation.engine.as_ref(), &self.open)?;
+        Ok(())
+    }
+
+    fn show(&self, current: Current) {
+        let index = current.applied.index();
+        let old = {
+            let mut shown = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *shown, current)
+        };
+        self.applied_index.send_replace(index);
+        // Outside of the lock: closing an engine takes time.
+        drop(old);
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Current) -> T) -> T {
+        // Replaced in one step, so a panic elsewhere leaves it whole.
+        look(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Current {
+    /// What an engine that was just opened holds.
+    fn of(generation: Generation) -> storage::Result<Current> {
+        let applied = AppliedState::load(generation.engine.snapshot().as_ref())?;
+        Ok(Current::at(Arc::new(generation), applied))
+    }
+
+    /// What an engine holds now, `applied` being its end.
+    fn at(generation: Arc<Generation>, applied: AppliedState) -> Current {
+        let snapshot = Arc::new(PinnedSnapshot {
+            snapshot: generation.engine.snapshot(),
+            _generation: Arc::clone(&generation),
+        });
+        Current {
+            generation,
+            applied: Arc::new(applied),
+            snapshot,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! SHOW NAMESPACES, SHOW TABLES, DESCRIBE, USE: answers out of the catalog alone.
+
+use types::schema::Table;
+use types::value::{DataType, Value};
+use types::{Error, ErrorCode};
+
+use super::context::{Context, no_namespace};
+use crate::answer::{Answer, ResultColumn, Rows};
+use crate::failure::Result;
+use crate::names::{QualifiedName, SYSTEM_NAMESPACE};
+use crate::query::{cast, default_text};
+use crate::statement::Statement;
+
+pub(super) fn answer(context: &Context<'_>, statement: &Statement) -> Result<Answer> {
+    match statement {
+        Statement::ShowNamespaces => namespaces(context),
+        Statement::ShowTables { namespace } => tables(context, namespace.as_deref()),
+        Statement::Describe(name) => describe(context, name),
+        Statement::Use(namespace) => use_namespace(context, namespace),
+        other => {
+            let message = format!("{} is not answered from the catalog", other.kind());
+            Err(Error::new(ErrorCode::InternalError, message).into())
+        }
+    }
+}
+
+fn namespaces(context: &Context<'_>) -> Result<Answer> {
+    let namespaces = context.catalog().all_namespaces(context.snapshot())?;
+    let rows = namespaces.iter().map(|found| {
+        vec![
+            text(&found.record.name),
+            Value::Timestamp(found.record.created_at),
+        ]
+    });
+    Ok(Answer::Rows(Rows {
+        columns: vec![
+            ResultColumn::new("name", DataType::Text),
+            ResultColumn::new("created_at", DataType::Timestamp),
+        ],
+        rows: rows.collect(),
+    }))
+}
+
+fn tables(context: &Context<'_>, namespace: Option<&str>) -> Result<Answer> {
+    let Some(name) = namespace.or(context.session.namespace) else {
+        let message = "SHOW TABLES needs a namespace: SHOW TABLES IN name, or USE name before it";
+        return Err(Error::new(ErrorCode::InvalidSql, message).into());
+    };
+    let namespace = context.catalog().namespace(context.snapshot(), name)?;
+    let namespace = namespace.ok_or_else(|| no_namespace(name))?;
+    let tables = context
+        .catalog()
+        .tables_in(context.snapshot(), namespace.record.id)?;
+    let rows = tables.iter().map(|found| {
+        let table = &found.record;
+        vec![
+            text(&table.namespace),
+            text(&table.name),
+            text(table.kind.as_str()),
+            Value::Timestamp(table.created_at),
+        ]
+    });
+    Ok(Answer::Rows(Rows {
+        columns: vec![
+            ResultColumn::new("namespace_id", DataType::Text),
+            ResultColumn::new("table_name", DataType::Text),
+            ResultColumn::new("table_type", DataType::Text),
+            ResultColumn::new("created_at", DataType::Timestamp),
+        ],
+        rows: rows.collect(),
+    }))
+}
+
+fn describe(context: &Context<'_>, name: &QualifiedName) -> Result<Answer> {
+    let table = context.table(name)?;
+    crate::query::may_read(&table.record, &context.session)?;
+    Ok(Answer::Rows(Rows {
+        columns: vec![
+            ResultColumn::new("column_name", DataType::Text),
+            ResultColumn::new("data_type", DataType::Text),
+            ResultColumn::new("is_nullable", DataType::Boolean),
+            ResultColumn::new("is_primary_key", DataType::Boolean),
+            ResultColumn::new("column_default", DataType::Text),
+        ],
+        rows: columns(&table.record),
+    }))
+}
+
+fn columns(table: &Table) -> Vec<Vec<Value>> {
+    let columns = table.columns.iter().map(|column| {
+        let default = column
+            .default
+            .as_ref()
+            .map_or(Value::Null, |d| text(default_text(d)));
+        vec![
+            text(&column.name),
+            text(&cast::name(column.data_type)),
+            Value::Boolean(column.nullable),
+            Value::Boolean(table.primary_key.contains(&column.id)),
+            default,
+        ]
+    });
+    columns.collect()
+}
+
+fn use_namespace(context: &Context<'_>, name: &str) -> Result<Answer> {
+    let exists = name == SYSTEM_NAMESPACE
+        || context
+            .catalog()
+            .namespace(context.snapshot(), name)?
+            .is_some();
+    if !exists {
+        return Err(no_namespace(name).into());
+    }
+    Ok(Answer::done(format!("Using namespace {name}")))
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}

@@ -1,0 +1,12 @@
+//! Plans, made and applied on the in-memory engine.
+
+mod catalog;
+mod conflicts;
+mod fixture;
+mod refusals;
+mod routes;
+mod rows;
+mod seed_flow;
+mod transactions;
+mod upserts;
+mod users;

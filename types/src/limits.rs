@@ -1,0 +1,164 @@
+//! Every bound of the system, with its unit, and what happens there.
+//!
+//! A bound that a request can hit names the error it gets; a bound on work inside says what waits.
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+// ---- What a request may be -------------------------------------------------------------------
+
+/// Largest JSON body. Beyond: 413 `BODY_TOO_LARGE`.
+pub const BODY_MAX_BYTES: usize = 8 * MIB;
+/// Largest SQL text of one request. Beyond: 400 `INVALID_SQL`.
+pub const SQL_MAX_BYTES: usize = MIB;
+/// Most statements in one request. Beyond: 400 `INVALID_SQL`.
+pub const STATEMENTS_MAX: usize = 1_000;
+/// Deepest nesting of expressions and queries. Beyond: 400 `INVALID_SQL`.
+pub const SQL_DEPTH_MAX: usize = 64;
+/// Most operators and keywords in one expression, counted along its deepest branch: chains of
+/// operators make trees as deep as nesting does. Beyond: 400 `INVALID_SQL`.
+pub const SQL_CHAIN_MAX: usize = 1_000;
+/// Most joins and set operations (UNION, …) in one statement. Beyond: 400 `INVALID_SQL`.
+pub const SQL_SET_OPERATIONS_MAX: usize = 256;
+/// Most brackets in each other of those that double the work on a text: derived tables and joins in
+/// FROM, COALESCE. Beyond: 400 `INVALID_SQL`.
+pub const SQL_TABLE_DEPTH_MAX: usize = 10;
+/// Most parameters bound to one statement. Beyond: 400 `INVALID_PARAMETER`.
+pub const PARAMS_MAX: usize = 10_000;
+/// Longest name of a namespace, table, column, topic, group, user or consumer, and longest id,
+/// in UTF-8 bytes. Beyond: 400 `INVALID_INPUT`.
+pub const NAME_MAX_BYTES: usize = 255;
+/// Longest `Idempotency-Key`. Beyond: 400 `INVALID_INPUT`.
+pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 255;
+/// Longest and shortest password. Outside: 400 `INVALID_INPUT`.
+pub const PASSWORD_MAX_BYTES: usize = 1024;
+/// See [`PASSWORD_MAX_BYTES`].
+pub const PASSWORD_MIN_BYTES: usize = 8;
+/// Longest deadline a request may ask for.
+pub const DEADLINE_MAX_MS: u64 = 600_000;
+/// A request's deadline when it names none.
+pub const DEADLINE_DEFAULT_MS: u64 = 30_000;
+/// Longest wait of a long poll unless configured higher.
+pub const LONG_POLL_MAX_MS: u64 = 5_000;
+
+// ---- What a row, table and transaction may be ------------------------------------------------
+
+/// Largest encoded row. Beyond: 400 `VALUE_TOO_LARGE`.
+pub const ROW_MAX_BYTES: usize = MIB;
+/// Largest encoded primary or index key. Beyond: 400 `VALUE_TOO_LARGE`.
+pub const KEY_MAX_BYTES: usize = 4 * KIB;
+/// Largest transaction (one Envelope) as it is replicated. Beyond: 400 `VALUE_TOO_LARGE`.
+pub const ENVELOPE_MAX_BYTES: usize = 4 * MIB;
+/// Most rows one statement may change. Beyond: 400 `VALUE_TOO_LARGE`.
+pub const ROWS_PER_STATEMENT_MAX: usize = 50_000;
+/// Most columns of a table. Beyond: 400 `INVALID_INPUT`.
+pub const COLUMNS_MAX: usize = 512;
+/// Most indexes of a table. Beyond: 400 `INVALID_INPUT`.
+pub const INDEXES_MAX: usize = 32;
+/// Most routes of a table. Beyond: 400 `INVALID_INPUT`.
+pub const ROUTES_MAX: usize = 16;
+/// Most rows in one answer to SELECT. Beyond: 400 `SQL_EXECUTION_ERROR` that says to add LIMIT.
+pub const RESULT_ROWS_MAX: usize = 1_000_000;
+/// Largest answer of one request. Beyond: 400 `SQL_EXECUTION_ERROR` that says to add LIMIT.
+pub const RESULT_MAX_BYTES: usize = 64 * MIB;
+/// Memory one query may use for sorting, joining and grouping.
+pub const QUERY_MEMORY_MAX_BYTES: usize = 512 * MIB;
+
+// ---- Topics and groups -----------------------------------------------------------------------
+
+/// Most partitions of a topic. Beyond: 400 `INVALID_INPUT`.
+pub const PARTITIONS_MAX: u32 = 1024;
+/// Most messages in one answer to a consume. Beyond: 400 `INVALID_INPUT`.
+pub const CONSUME_LIMIT_MAX: u32 = 10_000;
+/// Messages in one answer when the request names no limit.
+pub const CONSUME_LIMIT_DEFAULT: u32 = 100;
+/// Payload bytes after which a consume stops adding messages (it returns at least one).
+pub const CONSUME_MAX_BYTES: usize = 8 * MIB;
+/// A lease's length unless the request says otherwise.
+pub const LEASE_DEFAULT_MS: u64 = 60_000;
+/// Longest lease. Beyond: 400 `INVALID_INPUT`.
+pub const LEASE_MAX_MS: u64 = 3_600_000;
+/// Longest delay of a nack. Beyond: 400 `INVALID_INPUT`.
+pub const NACK_DELAY_MAX_MS: u64 = 43_200_000;
+/// Most offsets named in one ack or nack. Beyond: 400 `INVALID_INPUT`.
+pub const ACK_OFFSETS_MAX: usize = 10_000;
+/// Most segments of a group's partition that one claim looks at; the rest waits for the next one.
+pub const CLAIM_SCAN_MAX: usize = 1_000;
+/// Most segments of a group's partition. At the bound a claim grants only what is expired.
+pub const GROUP_SEGMENTS_MAX: usize = 100_000;
+/// Most messages of a group's partition that were granted and are not done. At the bound a claim
+/// grants only what is expired. Two open messages have at most one done segment between them, so
+/// this is what keeps [`GROUP_SEGMENTS_MAX`].
+pub const GROUP_IN_FLIGHT_MAX: u64 = GROUP_SEGMENTS_MAX as u64 / 2;
+
+// ---- The log and apply -----------------------------------------------------------------------
+
+/// Most Envelopes packed into one log entry.
+pub const ENTRY_ENVELOPES_MAX: usize = 512;
+/// Bytes after which the batcher closes an entry (one Envelope may exceed it alone).
+pub const ENTRY_MAX_BYTES: usize = MIB;
+/// Requests a node remembers having applied, to tell who lost the answer. Beyond: it says that it
+/// does not know.
+pub const RECENT_REQUESTS_MAX: usize = 100_000;
+/// Log entries in flight in the batcher.
+pub const ENTRIES_IN_FLIGHT_MAX: usize = 2;
+/// Envelopes that may wait in the batcher. Beyond: 503 `OVERLOADED`.
+pub const BATCHER_QUEUE_MAX: usize = 16_384;
+/// Bytes that may wait in the batcher. Beyond: 503 `OVERLOADED`.
+pub const BATCHER_QUEUE_MAX_BYTES: usize = 64 * MIB;
+/// Entries that may be committed and not yet applied before the batcher says `OVERLOADED`.
+pub const APPLY_LAG_MAX_ENTRIES: u64 = 20_000;
+/// Entries in one apply run: one storage batch.
+pub const APPLY_RUN_MAX_ENTRIES: usize = 1_000;
+/// Bytes of entries in one apply run: one storage batch.
+pub const APPLY_RUN_MAX_BYTES: usize = 4 * MIB;
+/// Bytes read from the log for one replication message.
+pub const REPLICATION_READ_MAX_BYTES: usize = MIB;
+/// Writes that may wait for the log's writer. Beyond: consensus waits.
+pub const LOG_WRITER_QUEUE_MAX: usize = 4_096;
+/// Bytes of entries the log's writer puts into one write and one fsync; one write may exceed it.
+pub const LOG_WRITE_GROUP_MAX_BYTES: usize = 8 * MIB;
+/// Bytes of entries kept in memory at the log's end. Beyond: durable ones are read from the disk.
+pub const LOG_TAIL_MAX_BYTES: usize = 16 * MIB;
+/// How far behind the log its marker may be, in time.
+pub const LOG_MARKER_INTERVAL_MS: u64 = 200;
+/// Largest gRPC message between nodes: an entry with one full Envelope, framed.
+pub const RPC_MESSAGE_MAX_BYTES: usize = 16 * MIB;
+/// One chunk of a snapshot stream.
+pub const SNAPSHOT_CHUNK_BYTES: usize = MIB;
+/// Log bytes since the last snapshot after which a new one is taken.
+pub const SNAPSHOT_LOG_BYTES: u64 = 256 * MIB as u64;
+/// Log entries kept below a snapshot for followers that are a little behind.
+pub const LOG_KEEP_ENTRIES: u64 = 10_000;
+
+// ---- Storage ----------------------------------------------------------------------------------
+
+/// Memory for the log's writes that are in its WAL and not yet in a table.
+pub const LOG_MEMTABLE_BYTES: usize = 64 * MIB;
+/// Memory for blocks of the log that were read again.
+pub const LOG_BLOCK_CACHE_BYTES: usize = 32 * MIB;
+/// Memory for the state's writes that are not flushed. Beyond: RocksDB flushes all of them.
+pub const STATE_MEMTABLE_BYTES: usize = 128 * MIB;
+/// Memory for blocks, indexes and filters of the state that were read.
+pub const STATE_BLOCK_CACHE_BYTES: usize = 128 * MIB;
+/// Size at which RocksDB starts a new file of its own text log.
+pub const STORAGE_INFO_LOG_BYTES: usize = 16 * MIB;
+
+// ---- Planning, forwarding, serving -----------------------------------------------------------
+
+/// How often the leader plans a statement again after apply rejected it. Then: 409 WRITE_CONFLICT.
+pub const REPLAN_MAX: u32 = 64;
+/// Requests one node may have forwarded and not yet answered. Beyond: 503 `OVERLOADED`.
+pub const FORWARD_IN_FLIGHT_MAX: usize = 8_192;
+/// Requests one node serves at once over HTTP. Beyond: 503 `OVERLOADED`.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 8_192;
+/// Queries that run at once; others wait.
+pub const QUERIES_RUNNING_MAX: usize = 32;
+/// The listen queue of a socket, in connections.
+pub const LISTEN_BACKLOG: u32 = 4_096;
+/// How long an idempotency key is kept, by the log's wall clock.
+pub const IDEMPOTENCY_KEEP_MS: u64 = 24 * 3_600_000;
+/// Largest answer stored under an idempotency key.
+pub const IDEMPOTENCY_ANSWER_MAX_BYTES: usize = 64 * KIB;
+/// Expired idempotency keys that one Envelope removes.
+pub const IDEMPOTENCY_SWEEP_MAX: usize = 4;

@@ -9,6 +9,11 @@ const MIB: usize = 1024 * KIB;
 
 /// Largest JSON body. Beyond: 413 `BODY_TOO_LARGE`.
 pub const BODY_MAX_BYTES: usize = 8 * MIB;
+/// Bytes of a refused request's body that are read and dropped, so that its client sees the answer.
+/// Beyond: the connection is closed.
+pub const BODY_DISCARD_MAX_BYTES: usize = 64 * MIB;
+/// How long that may take. Beyond: the connection is closed.
+pub const BODY_DISCARD_MAX_MS: u64 = 900;
 /// Largest SQL text of one request. Beyond: 400 `INVALID_SQL`.
 pub const SQL_MAX_BYTES: usize = MIB;
 /// Most statements in one request. Beyond: 400 `INVALID_SQL`.

@@ -107,9 +107,9 @@ fn input(header: &str, reason: impl std::fmt::Display) -> Error {
     )
 }
 
-/// The whole body. BODY_TOO_LARGE beyond the limit, at once where the length is announced;
-/// INVALID_INPUT if it breaks off.
-pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes> {
+/// The whole body. BODY_TOO_LARGE beyond the limit, before any of it is read where the length is
+/// announced; INVALID_INPUT if it breaks off.
+pub async fn read_body(headers: &HeaderMap, body: &mut Body) -> Result<Bytes> {
     let too_large = || {
         let most = limits::BODY_MAX_BYTES;
         Error::new(
@@ -133,6 +133,29 @@ pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes> {
             ErrorCode::InvalidInput,
             "the request body broke off",
         )),
+    }
+}
+
+/// Reads what a refused request still sends and drops it, within bounds. A connection that is closed
+/// while its client writes is reset, and the answer is lost with it (RFC 9112 §9.6).
+pub async fn discard(headers: &HeaderMap, mut body: Body) {
+    // Such a client sends nothing before it is told to go on, and reading would tell it so.
+    if headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let read = async {
+        let mut left = limits::BODY_DISCARD_MAX_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(bytes) else {
+                break;
+            };
+            left = rest;
+        }
+    };
+    let most = Duration::from_millis(limits::BODY_DISCARD_MAX_MS);
+    if tokio::time::timeout(most, read).await.is_err() {
+        tracing::debug!("a refused request was still being sent; its connection is closed");
     }
 }
 

@@ -12,7 +12,7 @@ use axum::routing::{delete, get, post};
 use tokio::sync::Semaphore;
 use types::{Error, ErrorCode};
 
-use super::call::{Incoming, read_body, response};
+use super::call::{Incoming, discard, read_body, response};
 use crate::auth::tokens::TokenType;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
@@ -130,12 +130,15 @@ enum Content {
 
 impl Edge {
     /// Serves a request: who, what, and the answer.
-    async fn answer(&self, incoming: &Incoming, content: Content) -> Response {
+    async fn answer(&self, incoming: &Incoming, mut content: Content) -> Response {
         let operation = incoming.operation;
         let began = std::time::Instant::now();
-        let reply = match self.call(incoming, content).await {
+        let reply = match self.call(incoming, &mut content).await {
             Ok((call, _slot)) => self.dispatcher.serve(call).await,
             Err(error) => {
+                if let Content::Stream(body) = content {
+                    discard(&incoming.headers, body).await;
+                }
                 let took_ms = began.elapsed().as_secs_f64() * 1_000.0;
                 Reply::error(&error, operation.error_shape(), took_ms)
             }
@@ -149,7 +152,7 @@ impl Edge {
     async fn call(
         &self,
         incoming: &Incoming,
-        content: Content,
+        content: &mut Content,
     ) -> Result<(Call, tokio::sync::OwnedSemaphorePermit), Error> {
         let slot = Arc::clone(&self.requests)
             .try_acquire_owned()
@@ -176,10 +179,17 @@ impl Edge {
         };
         let body = match content {
             Content::Stream(body) => read_body(&incoming.headers, body).await?,
-            Content::Whole(body) => body,
+            Content::Whole(body) => body.clone(),
         };
         let call = incoming.call(body, deadline)?;
         Ok((Call { caller, ..call }, slot))
+    }
+
+    /// Refuses a request that no handler took, body and all.
+    async fn refuse_whole(&self, error: &Error, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        discard(&parts.headers, body).await;
+        self.refuse(error, ErrorShape::Plain)
     }
 
     fn refuse(&self, error: &Error, shape: ErrorShape) -> Response {
@@ -222,7 +232,7 @@ async fn openapi() -> Response {
 async fn unknown_path(State(edge): State<Edge>, request: Request) -> Response {
     let path = request.uri().path();
     let error = Error::new(ErrorCode::NotFound, format!("there is no route {path}"));
-    edge.refuse(&error, ErrorShape::Plain)
+    edge.refuse_whole(&error, request).await
 }
 
 async fn unknown_method(State(edge): State<Edge>, request: Request) -> Response {
@@ -231,5 +241,5 @@ async fn unknown_method(State(edge): State<Edge>, request: Request) -> Response 
         ErrorCode::MethodNotAllowed,
         format!("the route {path} does not take {method}"),
     );
-    edge.refuse(&error, ErrorShape::Plain)
+    edge.refuse_whole(&error, request).await
 }

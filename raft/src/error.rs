@@ -70,9 +70,12 @@ pub enum ProposeError {
 /// Why there is no read index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadIndexError {
-    /// No leader confirmed itself with a quorum before the timeout.
+    /// There was no leader, or none that a quorum answers, as far as could be told.
     #[error("no leader answered in time")]
     Unavailable,
+    /// There is a leader, and it has not answered yet.
+    #[error("the leader did not answer in time")]
+    TimedOut,
     /// The node has ended.
     #[error(transparent)]
     Stopped(#[from] Stopped),

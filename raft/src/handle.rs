@@ -234,7 +234,14 @@ impl Raft {
     /// confirmed by a quorum each time, many callers sharing one round. Waits for a leader, at most
     /// `timeout`.
     pub async fn read_index(&self, timeout: Duration) -> Result<LogIndex, ReadIndexError> {
-        self.inner.reads.get(timeout).await
+        match self.inner.reads.get(timeout).await {
+            Err(ReadIndexError::TimedOut)
+                if self.leadership().is_leader && !self.quorum_answers() =>
+            {
+                Err(ReadIndexError::Unavailable)
+            }
+            answer => answer,
+        }
     }
 
     /// For another node: the read index, if this node leads.
@@ -355,6 +362,11 @@ impl Raft {
     /// Has this member answered lately? Only the leader knows.
     pub fn member_answers(&self, node_id: NodeId) -> bool {
         self.inner.changes.reachable(node_id)
+    }
+
+    /// Has a quorum answered this leader lately? False on a node that does not lead.
+    pub fn quorum_answers(&self) -> bool {
+        self.inner.changes.quorum_answers()
     }
 
     pub(crate) fn secret(&self) -> &Secret {

@@ -135,6 +135,18 @@ impl Changes {
         metrics::look(&self.core, |metrics| self.answers(metrics, node_id))
     }
 
+    /// Has a majority of the voters answered this leader lately? False on a node that does not lead.
+    pub(crate) fn quorum_answers(&self) -> bool {
+        metrics::look(&self.core, |metrics| {
+            let voters: Vec<NodeId> = metrics.membership_config.voter_ids().collect();
+            let answering = voters
+                .iter()
+                .filter(|id| self.answers(metrics, **id))
+                .count();
+            metrics.state.is_leader() && answering > voters.len() / 2
+        })
+    }
+
     fn answers(&self, metrics: &RaftMetrics<TypeConfig>, node_id: NodeId) -> bool {
         let heartbeats = metrics.heartbeat.as_ref();
         let last = heartbeats.and_then(|nodes| *nodes.get(&node_id)?);

@@ -61,12 +61,15 @@ impl ReadIndex {
 
     /// A read index; waits for a leader, at most `timeout`.
     pub(crate) async fn get(&self, timeout: Duration) -> Result<LogIndex, ReadIndexError> {
+        // Has a round told that there is no leader, or none with a quorum?
+        let mut told = false;
         let patient = async {
             let mut leadership = self.leadership.clone();
             loop {
                 leadership.mark_unchanged();
-                if let Ok(index) = self.round().await? {
-                    return Ok(index);
+                match self.round().await? {
+                    Ok(index) => return Ok(index),
+                    Err(NoLeader) => told = true,
                 }
                 // Whichever comes first; where the node has ended, the next round says so.
                 let pause = tokio::time::timeout(RETRY_PAUSE, leadership.changed());
@@ -75,8 +78,13 @@ impl ReadIndex {
                 }
             }
         };
-        let patience = tokio::time::timeout(timeout, patient).await;
-        patience.unwrap_or(Err(ReadIndexError::Unavailable))
+        match tokio::time::timeout(timeout, patient).await {
+            Ok(answer) => answer,
+            Err(_) if told || self.leadership.borrow().leader.is_none() => {
+                Err(ReadIndexError::Unavailable)
+            }
+            Err(_) => Err(ReadIndexError::TimedOut),
+        }
     }
 
     /// The answer of the next round.

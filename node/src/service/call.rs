@@ -83,6 +83,14 @@ impl Operation {
         }
     }
 
+    /// Is it a step that changes who belongs to the cluster?
+    pub fn changes_membership(self) -> bool {
+        matches!(
+            self,
+            Operation::AddMember | Operation::Promote | Operation::RemoveMember
+        )
+    }
+
     /// As metrics spell it.
     pub fn as_str(self) -> &'static str {
         use Operation::*;
@@ -186,18 +194,36 @@ impl Call {
     }
 
     /// May it be tried again although it may have happened? Yes where that is found out by its
-    /// idempotency key, and for claims, whose lost leases run out.
+    /// idempotency key, for claims, whose lost leases run out, and for handing leadership to a
+    /// node, which does nothing if that one leads.
     pub fn is_repeatable(&self) -> bool {
         use Operation::*;
         match self.operation {
-            Claim | Release => true,
+            Claim | Release | TransferLeader => true,
             Sql => self.idempotency_key.is_some(),
             _ => false,
         }
     }
 
-    /// The body as JSON. INVALID_INPUT that says where it is wrong.
+    /// The error of a try that came to nothing: one before it may have happened.
+    pub fn not_served(&self, error: Error) -> Error {
+        if self.lost_after.is_some() {
+            error.maybe_applied()
+        } else {
+            error
+        }
+    }
+
+    /// The body, which is a JSON object. INVALID_INPUT that says where it is wrong.
     pub fn json<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Error> {
+        // A list of a struct's values in the order of its fields would do for serde.
+        let first = self.body.iter().find(|byte| !byte.is_ascii_whitespace());
+        if first.is_some_and(|first| *first != b'{') {
+            return Err(Error::new(
+                ErrorCode::InvalidInput,
+                "the request body is not a JSON object",
+            ));
+        }
         serde_json::from_slice(&self.body).map_err(|e| {
             Error::new(
                 ErrorCode::InvalidInput,
@@ -295,5 +321,32 @@ impl Failure {
     /// Shorthand for an error with a code and a message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Failure {
         Failure::Error(Error::new(code, message))
+    }
+
+    /// The same, of a call that may have happened before.
+    #[must_use]
+    pub fn maybe_applied(self) -> Failure {
+        match self {
+            Failure::Error(error) => Failure::Error(error.maybe_applied()),
+            Failure::NotLeader | Failure::Lost(_) => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_values_is_no_object() {
+        let list = Call::new(Operation::Sql, Bytes::from_static(b" [\"DROP TABLE t\"]"));
+        let error = list.json::<api::SqlRequest>().expect_err("refused");
+        assert_eq!(error.code, ErrorCode::InvalidInput);
+        let object = Call::new(
+            Operation::Sql,
+            Bytes::from_static(b"\n{\"sql\":\"SELECT 1\"}"),
+        );
+        let request = object.json::<api::SqlRequest>().expect("reads");
+        assert_eq!(request.sql, "SELECT 1");
     }
 }

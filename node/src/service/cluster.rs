@@ -115,35 +115,51 @@ impl ClusterService {
             voter_wanted: request.voter,
             apply_version: types::command::APPLY_VERSION,
         };
-        self.raft()
-            .add_learner(node_id, member)
-            .await
-            .map_err(refusal)?;
-        Ok(self.status_reply().await?)
+        let raft = self.raft().clone();
+        let step = async move { raft.add_learner(node_id, member).await };
+        self.step(call, step).await
     }
 
     /// `POST /v1/api/cluster/members/{id}/promote`.
     pub async fn promote(&self, call: &Call) -> Result<Reply, Failure> {
         self.admin(call).await?;
-        self.raft().promote(node_id(call)?).await.map_err(refusal)?;
-        Ok(self.status_reply().await?)
+        let (raft, node_id) = (self.raft().clone(), node_id(call)?);
+        self.step(call, async move { raft.promote(node_id).await })
+            .await
     }
 
     /// `DELETE /v1/api/cluster/members/{id}`.
     pub async fn remove(&self, call: &Call) -> Result<Reply, Failure> {
         self.admin(call).await?;
-        self.raft().remove(node_id(call)?).await.map_err(refusal)?;
-        Ok(self.status_reply().await?)
+        let (raft, node_id) = (self.raft().clone(), node_id(call)?);
+        self.step(call, async move { raft.remove(node_id).await })
+            .await
     }
 
     /// `POST /v1/api/cluster/leader`.
     pub async fn transfer_leader(&self, call: &Call) -> Result<Reply, Failure> {
         self.admin(call).await?;
         let request: wire::TransferLeaderRequest = call.json()?;
-        self.raft()
-            .transfer_leader(request.node_id)
-            .await
-            .map_err(refusal)?;
+        let raft = self.raft().clone();
+        let step = async move { raft.transfer_leader(request.node_id).await };
+        self.step(call, step).await
+    }
+
+    /// Takes a step within the call's deadline. One that was begun is finished, whoever waits.
+    async fn step(
+        &self,
+        call: &Call,
+        step: impl Future<Output = Result<(), MembershipError>> + Send + 'static,
+    ) -> Result<Reply, Failure> {
+        let step = tokio::spawn(step);
+        match tokio::time::timeout_at(call.deadline.into(), step).await {
+            Ok(Ok(taken)) => taken.map_err(refusal)?,
+            Ok(Err(_)) => return Err(Failure::Error(stopping().maybe_applied())),
+            Err(_) => {
+                let error = too_late("the step is not finished yet; it may still be");
+                return Err(Failure::Error(error.maybe_applied()));
+            }
+        }
         Ok(self.status_reply().await?)
     }
 
@@ -170,6 +186,25 @@ impl ClusterService {
             .await
             .map(drop)
     }
+}
+
+/// `GET /v1/api/cluster/health` of a node that is in no cluster yet, or has not opened what it had.
+pub fn health_before_start() -> Result<Reply> {
+    let body = wire::ClusterHealth {
+        status: "unhealthy".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        is_cluster_mode: true,
+        cluster_id: String::new(),
+        node_id: 0,
+        is_leader: false,
+        total_groups: 1,
+        groups_leading: 0,
+        current_term: 0,
+        last_applied: 0,
+        millis_since_quorum_ack: None,
+        nodes: Vec::new(),
+    };
+    Reply::json(&body, 0)
 }
 
 fn node_id(call: &Call) -> Result<NodeId> {

@@ -84,6 +84,7 @@ impl Consensus {
             Ok(index) => Ok(index),
             Err(ReadIndexError::Stopped(_)) => Err(stopping()),
             Err(ReadIndexError::Unavailable) => Err(no_leader()),
+            Err(ReadIndexError::TimedOut) => Err(too_late("the leader did not answer in time")),
         }
     }
 
@@ -131,9 +132,17 @@ impl Consensus {
             )),
             Ok(Err(ProposeError::Unknown)) => Err(Failure::Lost(lost())),
             Ok(Err(ProposeError::Stopped(_))) => Err(stopping().into()),
-            Err(_) => Err(Failure::Error(
-                too_late("the outcome of the write was not known in time").maybe_applied(),
-            )),
+            Err(_) => Err(Failure::Error(self.outcome_too_late().maybe_applied())),
+        }
+    }
+
+    /// Why a write has no outcome at its deadline. A leader that no quorum answers is none.
+    fn outcome_too_late(&self) -> Error {
+        if self.raft.quorum_answers() {
+            too_late("the outcome of the write was not known in time")
+        } else {
+            let message = "the leader has no quorum at the moment, so it did not learn the outcome";
+            Error::new(ErrorCode::ClusterUnavailable, message)
         }
     }
 
@@ -144,8 +153,14 @@ impl Consensus {
         let Some(after) = call.lost_after else {
             return Ok(());
         };
+        // A change of the membership is no request in the log that could be looked for.
+        if call.operation.changes_membership() {
+            return Err(Failure::Error(lost()));
+        }
         // Ready to plan: all that an earlier leader proposed and that will ever count is applied.
-        self.planning_view_for(call).await?;
+        self.planning_view_for(call)
+            .await
+            .map_err(Failure::maybe_applied)?;
         match self.raft.was_applied(&call.request, after) {
             Some(false) => Ok(()),
             Some(true) | None => Err(Failure::Error(lost())),

@@ -128,7 +128,8 @@ impl Dispatcher {
     /// back what a claim is granted after its client went away.
     ///
     /// Each try is bound to one term. If an answer is lost, the call goes on only to the leader of
-    /// a later term, which can tell whether it happened.
+    /// a later term, which can tell whether it happened. Until one has, `lost_after` is set, and
+    /// every error that leaves says that it may have.
     async fn at_leader(
         &self,
         mut call: Call,
@@ -143,10 +144,17 @@ impl Dispatcher {
             match &failure {
                 Failure::Error(error) => return Err(error.clone()),
                 Failure::NotLeader => {}
-                Failure::Lost(_) if call.is_repeatable() => lost_in = None,
+                // No later leader can tell what became of such a step.
+                Failure::Lost(error) if call.operation.changes_membership() => {
+                    return Err(error.clone());
+                }
                 Failure::Lost(_) => {
-                    lost_in = lost_in.max(call.term);
                     call.lost_after = Some(call.lost_after.unwrap_or(tried_at));
+                    lost_in = if call.is_repeatable() {
+                        None
+                    } else {
+                        lost_in.max(call.term)
+                    };
                 }
             }
             let later = lost_in.is_none_or(|term| now.term > term);
@@ -171,7 +179,8 @@ impl Dispatcher {
                     continue;
                 }
             }
-            if !wait_for_change(&mut leadership, call.deadline).await? {
+            let changed = wait_for_change(&mut leadership, call.deadline).await;
+            if !changed.map_err(|error| call.not_served(error))? {
                 // Whoever waited this long is told the truth about what was lost.
                 return Err(if call.lost_after.is_some() {
                     lost()
@@ -209,10 +218,11 @@ impl Dispatcher {
             Ok(reply) => Ok(reply),
             // It did not leave this node, or came back untouched.
             Err(ForwardError::NotSent | ForwardError::NotLeader) => Err(Failure::NotLeader),
-            Err(ForwardError::Overloaded) => Err(Failure::new(
-                ErrorCode::Overloaded,
-                "too many requests wait for the leader",
-            )),
+            Err(ForwardError::Overloaded) => {
+                let message = "too many requests wait for the leader";
+                let error = Error::new(ErrorCode::Overloaded, message);
+                Err(Failure::Error(call.not_served(error)))
+            }
             Err(ForwardError::Late) => Err(Failure::Error(
                 Error::new(
                     ErrorCode::DeadlineExceeded,
@@ -224,10 +234,20 @@ impl Dispatcher {
         }
     }
 
-    /// Serves the call on this node.
+    /// Serves the call on this node, if it may be served: a call that was tried before must not
+    /// have happened, or do no harm twice. What an error says of the second kind is true of this
+    /// try only.
     async fn run(&self, call: &Call, hop: Hop) -> Result<Reply, Failure> {
-        use Operation::*;
+        if call.lost_after.is_some() && call.is_repeatable() {
+            let served = self.run_once(call, hop).await;
+            return served.map_err(Failure::maybe_applied);
+        }
         self.consensus.must_not_have_happened(call).await?;
+        self.run_once(call, hop).await
+    }
+
+    async fn run_once(&self, call: &Call, hop: Hop) -> Result<Reply, Failure> {
+        use Operation::*;
         let Services {
             sql,
             topics,
@@ -312,5 +332,148 @@ async fn wait_for_change(
         Ok(Ok(())) => Ok(true),
         Ok(Err(_)) => Err(stopping()),
         Err(_) => Ok(Instant::now() < deadline),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use raft::{Member, Options, Raft, Secret};
+    use sql::Catalog;
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::config::{Config, ServeArgs};
+    use crate::data_dir::{Identity, Origin};
+    use crate::fatal::FatalReporter;
+    use crate::inject::ClusterFacts;
+
+    /// A node alone; it leads once its cluster was founded, and knows no leader before.
+    struct Node {
+        raft: Raft,
+        dispatcher: Dispatcher,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Node {
+        async fn start() -> Node {
+            let directory = tempfile::tempdir().expect("a directory");
+            let member = Member {
+                rpc: "127.0.0.1:1".into(),
+                http: "http://127.0.0.1:1".into(),
+                version: String::new(),
+                voter_wanted: true,
+                apply_version: types::command::APPLY_VERSION,
+            };
+            let (path, secret) = (directory.path(), Secret::default());
+            let options = Options::new(1, "test", path, member, secret, Handle::current());
+            let raft = Raft::start(options).await.expect("starts");
+            let consensus = Consensus::new(raft.clone(), FatalReporter::new().0);
+            let config = Config::resolve(ServeArgs::default())
+                .ok()
+                .expect("resolves");
+            let identity = Identity::new("test".into(), 1, Origin::Founder);
+            let catalog = Catalog::new();
+            let facts = Arc::new(ClusterFacts::new(catalog.clone()));
+            Node {
+                dispatcher: crate::serve::services(&config, &consensus, &identity, catalog, &facts),
+                raft,
+                _directory: directory,
+            }
+        }
+
+        async fn lead(&self) {
+            self.raft.initialize().await.expect("founds a cluster");
+            let mut leadership = self.raft.leadership_watch();
+            let ready = leadership.wait_for(|now| now.ready_to_plan).await;
+            assert!(ready.is_ok());
+        }
+
+        /// How a call ends that was tried and ended so.
+        async fn after(&self, call: Call, failure: Failure) -> Error {
+            let ended = self.dispatcher.at_leader(call, failure, 0, None).await;
+            ended.expect_err("there is no leader")
+        }
+    }
+
+    fn call(operation: Operation) -> Call {
+        Call {
+            deadline: Instant::now() + Duration::from_millis(30),
+            ..Call::new(operation, Bytes::from_static(b"{}"))
+        }
+    }
+
+    fn with_key() -> Call {
+        Call {
+            idempotency_key: Some("key".into()),
+            ..call(Operation::Sql)
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_may_have_happened_is_not_denied_for_want_of_a_leader() {
+        let node = Node::start().await;
+        let calls = || {
+            [
+                call(Operation::Ack),
+                with_key(),
+                call(Operation::Claim),
+                call(Operation::TransferLeader),
+                call(Operation::RemoveMember),
+            ]
+        };
+        for call in calls() {
+            let name = call.operation;
+            let untried = node.after(call.clone(), Failure::NotLeader).await;
+            assert_eq!(untried, no_leader(), "{name:?}");
+            assert_eq!(
+                node.after(call, Failure::Lost(lost())).await,
+                lost(),
+                "{name:?}"
+            );
+        }
+        node.raft.shutdown().await;
+        for call in calls() {
+            let name = call.operation;
+            let untried = node.after(call.clone(), Failure::NotLeader).await;
+            assert!(!untried.maybe_applied, "{name:?}: {untried}");
+            let tried = node.after(call, Failure::Lost(lost())).await;
+            assert!(tried.maybe_applied, "{name:?}: {tried}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_error_of_a_later_try_says_no_more_than_the_leader_knows() {
+        let node = Node::start().await;
+        node.lead().await;
+        let again = async |call: Call| {
+            let call = Call {
+                deadline: Instant::now() + Duration::from_secs(60),
+                lost_after: Some(0),
+                term: Some(node.raft.leadership().term),
+                ..call
+            };
+            match node.dispatcher.serve_forwarded(&call).await {
+                Err(Failure::Error(error)) => error,
+                other => panic!("{:?} ended as {other:?}", call.operation),
+            }
+        };
+        // The log shows that it did not happen, so the error is all there is to say.
+        let found_out = again(call(Operation::Sql)).await;
+        assert_eq!(
+            (found_out.code, found_out.maybe_applied),
+            (ErrorCode::InvalidInput, false)
+        );
+        // These are tried without looking for the earlier try.
+        for call in [with_key(), call(Operation::TransferLeader)] {
+            let name = call.operation;
+            let error = again(call).await;
+            assert!(error.maybe_applied, "{name:?}: {error}");
+        }
+        // And this one cannot be looked for.
+        assert_eq!(again(call(Operation::RemoveMember)).await, lost());
+        node.raft.shutdown().await;
     }
 }

@@ -32,10 +32,15 @@ async fn a_leader_without_quorum_gives_none() {
     let [first, second, third] = three().await;
     first.set("key", "1").await.unwrap();
     assert!(first.raft.read_index(PATIENCE).await.is_ok());
+    assert!(first.raft.quorum_answers());
     let second = second.kill();
     third.kill();
+    // Nobody can have told by now whether the leader still is one.
+    let at_once = first.raft.read_index(Duration::ZERO).await;
+    assert_eq!(at_once, Err(ReadIndexError::TimedOut));
     let alone = first.raft.read_index(Duration::from_secs(3)).await;
     assert_eq!(alone, Err(ReadIndexError::Unavailable));
+    assert!(!first.raft.quorum_answers());
 
     // With one more there is a quorum again, and a waiting reader is served.
     let reader = {

@@ -9,11 +9,18 @@ const MIB: usize = 1024 * KIB;
 
 /// Largest JSON body. Beyond: 413 `BODY_TOO_LARGE`.
 pub const BODY_MAX_BYTES: usize = 8 * MIB;
+/// Largest JSON body of the auth routes, which take one from anybody. Beyond: 413 `BODY_TOO_LARGE`.
+pub const AUTH_BODY_MAX_BYTES: usize = 16 * KIB;
+/// How long a request's body may take to arrive, within its deadline. Beyond: 504
+/// `DEADLINE_EXCEEDED`.
+pub const BODY_READ_MAX_MS: u64 = 30_000;
 /// Bytes of a refused request's body that are read and dropped, so that its client sees the answer.
 /// Beyond: the connection is closed.
 pub const BODY_DISCARD_MAX_BYTES: usize = 64 * MIB;
-/// How long that may take. Beyond: the connection is closed.
-pub const BODY_DISCARD_MAX_MS: u64 = 900;
+/// How long nothing of it may come. Beyond: the connection is closed.
+pub const BODY_DISCARD_IDLE_MS: u64 = 500;
+/// How long all of it may take. Beyond: the connection is closed.
+pub const BODY_DISCARD_MAX_MS: u64 = 5_000;
 /// Largest SQL text of one request. Beyond: 400 `INVALID_SQL`.
 pub const SQL_MAX_BYTES: usize = MIB;
 /// Most statements in one request. Beyond: 400 `INVALID_SQL`.
@@ -39,6 +46,11 @@ pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 255;
 pub const PASSWORD_MAX_BYTES: usize = 1024;
 /// See [`PASSWORD_MAX_BYTES`].
 pub const PASSWORD_MIN_BYTES: usize = 8;
+/// Passwords a node hashes or checks at once; each takes a core for tens of milliseconds. Others
+/// wait.
+pub const PASSWORDS_AT_ONCE: usize = 2;
+/// Passwords that may wait for that. Beyond: 429 `RATE_LIMIT_EXCEEDED`.
+pub const PASSWORDS_WAITING_MAX: usize = 64;
 /// Longest deadline a request may ask for.
 pub const DEADLINE_MAX_MS: u64 = 600_000;
 /// A request's deadline when it names none.
@@ -155,12 +167,26 @@ pub const STORAGE_INFO_LOG_BYTES: usize = 16 * MIB;
 pub const REPLAN_MAX: u32 = 64;
 /// Requests one node may have forwarded and not yet answered. Beyond: 503 `OVERLOADED`.
 pub const FORWARD_IN_FLIGHT_MAX: usize = 8_192;
+/// An answer of the leader to another node goes out in parts of this size, so that it fits a
+/// message ([`RPC_MESSAGE_MAX_BYTES`]) and others are not kept waiting behind it.
+pub const FORWARD_PART_BYTES: usize = MIB;
 /// Requests one node serves at once over HTTP. Beyond: 503 `OVERLOADED`.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 8_192;
 /// Queries that run at once; others wait.
 pub const QUERIES_RUNNING_MAX: usize = 32;
 /// The listen queue of a socket, in connections.
 pub const LISTEN_BACKLOG: u32 = 4_096;
+/// How long a new HTTP connection may take until its first request is there, headers and all.
+/// Beyond: it is closed.
+pub const FIRST_REQUEST_MAX_MS: u64 = 15_000;
+/// How long an HTTP/1.1 connection may take until its next request is there, headers and all.
+/// Beyond: it is closed. More than the 90 s after which many clients drop an idle connection
+/// themselves, so that they do not send on one that is being closed.
+pub const NEXT_REQUEST_MAX_MS: u64 = 100_000;
+/// How often an HTTP/2 connection is asked whether its client is still there.
+pub const HTTP2_PING_INTERVAL_MS: u64 = 30_000;
+/// How long that answer may take. Beyond: the connection is closed.
+pub const HTTP2_PING_MAX_MS: u64 = 20_000;
 /// How long an idempotency key is kept, by the log's wall clock.
 pub const IDEMPOTENCY_KEEP_MS: u64 = 24 * 3_600_000;
 /// Largest answer stored under an idempotency key.

@@ -1,7 +1,8 @@
 //! What crosses the stream of forwarded calls.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use prost::{Message, Oneof};
+use types::limits::FORWARD_PART_BYTES;
 
 use crate::service::call::Operation;
 
@@ -86,4 +87,82 @@ pub struct Response {
     /// With status 0: it may have been appended after all, and this node cannot know more.
     #[prost(bool, tag = "6")]
     pub lost: bool,
+    /// More of the body follows; everything else comes with its last part.
+    #[prost(bool, tag = "7")]
+    pub more: bool,
+}
+
+impl Response {
+    /// The same answer in parts that fit a message; the last one has all but the body's beginning.
+    pub fn into_parts(mut self) -> impl Iterator<Item = Response> {
+        let whole = self.body.len().div_ceil(FORWARD_PART_BYTES).max(1);
+        (1..=whole).map(move |part| {
+            if part == whole {
+                return std::mem::take(&mut self);
+            }
+            Response {
+                id: self.id,
+                body: self.body.split_to(FORWARD_PART_BYTES),
+                more: true,
+                ..Response::default()
+            }
+        })
+    }
+}
+
+/// The parts of an answer that have come so far.
+#[derive(Default)]
+pub struct Parts(BytesMut);
+
+impl Parts {
+    /// Takes the next part; the whole answer with the last one.
+    pub fn add(&mut self, mut part: Response) -> Option<Response> {
+        if self.0.is_empty() && !part.more {
+            return Some(part);
+        }
+        self.0.extend_from_slice(&part.body);
+        if part.more {
+            return None;
+        }
+        part.body = std::mem::take(&mut self.0).freeze();
+        Some(part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::limits::RPC_MESSAGE_MAX_BYTES;
+
+    use super::*;
+
+    fn answer(body: Bytes) -> Response {
+        Response {
+            id: 7,
+            status: 200,
+            body,
+            index: 9,
+            ..Response::default()
+        }
+    }
+
+    #[test]
+    fn an_answer_of_any_size_goes_in_parts_that_fit_a_message() {
+        let bytes = |count: usize| -> Bytes { (0..count).map(|i| (i % 251) as u8).collect() };
+        for size in [
+            0,
+            1,
+            FORWARD_PART_BYTES,
+            FORWARD_PART_BYTES + 1,
+            RPC_MESSAGE_MAX_BYTES + 3,
+        ] {
+            let whole = answer(bytes(size));
+            let mut parts = Parts::default();
+            let mut joined = Vec::new();
+            for part in whole.clone().into_parts() {
+                assert!(part.id == 7 && part.encoded_len() < RPC_MESSAGE_MAX_BYTES / 2);
+                joined.extend(parts.add(part));
+            }
+            assert!(joined == [whole], "{size} bytes");
+        }
+    }
 }

@@ -125,7 +125,7 @@ impl Forwarder {
         {
             return Some(Arc::clone(stream));
         }
-        let peer = self.peers.peer(node, rpc, Lane::Requests).ok()?;
+        let peer = self.peers.peer(node, rpc, Lane::Forward).ok()?;
         let stream = Arc::new(Stream::open(peer));
         streams.insert(node, (rpc.to_owned(), Arc::clone(&stream)));
         Some(stream)

@@ -106,9 +106,14 @@ impl Session {
         let task = tokio::spawn(async move {
             let response = serve(&dispatcher, forwarded).await;
             // Whoever removes the entry answers: this task, or the cancel that aborts it.
-            if running.lock().remove(&id).is_some() {
+            if running.lock().remove(&id).is_none() {
+                return;
+            }
+            for part in response.into_parts() {
                 // Without a receiver the stream is gone, and with it whoever waited.
-                drop(answers.send(Ok(response)).await);
+                if answers.send(Ok(part)).await.is_err() {
+                    return;
+                }
             }
         });
         entries.insert(id, task.abort_handle());
@@ -169,8 +174,8 @@ async fn serve(dispatcher: &Dispatcher, forwarded: ForwardedCall) -> Response {
         status: u32::from(reply.status),
         body: reply.body,
         index: reply.index,
-        lost: false,
         retry_after_seconds: reply.retry_after_seconds.unwrap_or(0),
+        ..Response::default()
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use raft::network::peers::Peer;
 use tokio::sync::{mpsc, oneshot};
@@ -13,7 +14,7 @@ use tonic::Streaming;
 use types::limits;
 
 use super::ForwardError;
-use super::frames::{ForwardedCall, Request, RequestKind, Response};
+use super::frames::{ForwardedCall, Parts, Request, RequestKind, Response};
 
 /// Path of the stream.
 const EXCHANGE: &str = "/duet.node.v1.Forward/Exchange";
@@ -23,8 +24,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
 /// What to do with an answer that comes after its caller stopped waiting.
 pub type IfOrphaned = Box<dyn FnOnce(Response) + Send>;
 
-/// Calls without an answer yet.
-type Waiting = Arc<Mutex<HashMap<u64, Waiter>>>;
+/// Calls without an answer yet, and what has come of it.
+type Waiting = Arc<Mutex<HashMap<u64, (Waiter, Parts)>>>;
 
 enum Waiter {
     /// Somebody waits.
@@ -81,7 +82,7 @@ impl Stream {
         let (sender, receiver) = oneshot::channel();
         self.waiting
             .lock()
-            .insert(id, Waiter::Live(sender, if_orphaned));
+            .insert(id, (Waiter::Live(sender, if_orphaned), Parts::default()));
         let guard = CancelOnDrop { stream: self, id };
         // Looked at after entering: either this sees the end, or the end sees the entry.
         if self.is_broken() {
@@ -116,11 +117,11 @@ impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
         {
             let mut waiting = self.stream.waiting.lock();
-            let Some(waiter) = waiting.remove(&self.id) else {
+            let Some((waiter, _)) = waiting.get_mut(&self.id) else {
                 return;
             };
             if let Waiter::Live(_, if_orphaned) = waiter {
-                waiting.insert(self.id, Waiter::Cancelled(if_orphaned));
+                *waiter = Waiter::Cancelled(if_orphaned.take());
             }
         }
         let cancel = Request {
@@ -133,6 +134,20 @@ impl Drop for CancelOnDrop<'_> {
     }
 }
 
+/// What is queued, from when the stream stands; nothing if it does not come to that. The other node
+/// serves what reaches it, whether or not this one has heard that the stream stands: only what was
+/// held back certainly never left.
+fn once_open(
+    opened: oneshot::Receiver<()>,
+    queue: mpsc::Receiver<Request>,
+) -> impl futures::Stream<Item = Request> + Send + 'static {
+    let requests = opened.map(|opened| match opened {
+        Ok(()) => ReceiverStream::new(queue).left_stream(),
+        Err(_) => futures::stream::empty().right_stream(),
+    });
+    requests.flatten_stream()
+}
+
 /// Owns the stream for as long as it stands.
 struct Task {
     peer: Peer,
@@ -142,16 +157,22 @@ struct Task {
 
 impl Task {
     async fn run(self, queue: mpsc::Receiver<Request>) {
-        let requests = ReceiverStream::new(queue);
-        let opened = self.peer.streaming(EXCHANGE, requests, OPEN_TIMEOUT).await;
-        let mut responses: Streaming<Response> = match opened {
+        let (open, opened) = oneshot::channel();
+        let requests = once_open(opened, queue);
+        let answer = self.peer.streaming(EXCHANGE, requests, OPEN_TIMEOUT).await;
+        let mut responses: Streaming<Response> = match answer {
             Ok(responses) => responses,
-            // The server answers the opening before it reads, so nothing was served yet.
             Err(status) => {
                 tracing::debug!(node = self.peer.node_id(), %status, "no stream to the leader");
                 return self.end(ForwardError::NotSent);
             }
         };
+        if open.send(()).is_err() {
+            tracing::debug!(
+                node = self.peer.node_id(),
+                "the stream ended as it was opened"
+            );
+        }
         loop {
             match responses.message().await {
                 Ok(Some(response)) => self.answer(response),
@@ -165,8 +186,18 @@ impl Task {
         self.end(ForwardError::Lost);
     }
 
-    fn answer(&self, response: Response) {
-        let waiter = self.waiting.lock().remove(&response.id);
+    fn answer(&self, part: Response) {
+        let id = part.id;
+        let (waiter, response) = {
+            let mut waiting = self.waiting.lock();
+            let Some((_, parts)) = waiting.get_mut(&id) else {
+                return;
+            };
+            let Some(response) = parts.add(part) else {
+                return;
+            };
+            (waiting.remove(&id).map(|(waiter, _)| waiter), response)
+        };
         match waiter {
             Some(Waiter::Live(sender, if_orphaned)) => {
                 // It may stop waiting at this very moment.
@@ -185,11 +216,47 @@ impl Task {
     fn end(self, error: ForwardError) {
         self.broken.store(true, Ordering::Release);
         let waiting = std::mem::take(&mut *self.waiting.lock());
-        for (_, waiter) in waiting {
+        for (_, (waiter, _)) in waiting {
             if let Waiter::Live(sender, _) = waiter {
                 // Who stopped waiting needs no answer.
                 drop(sender.send(Err(error)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cancel(id: u64) -> Request {
+        Request {
+            kind: Some(RequestKind::Cancel(id)),
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_leaves_before_the_stream_stands() {
+        let (open, opened) = oneshot::channel();
+        let (sender, queue) = mpsc::channel(8);
+        sender.try_send(cancel(1)).expect("there is room");
+        let mut requests = Box::pin(once_open(opened, queue));
+        assert_eq!(requests.next().now_or_never(), None);
+        open.send(()).expect("it is waited for");
+        assert_eq!(requests.next().await, Some(cancel(1)));
+        sender.try_send(cancel(2)).expect("there is room");
+        drop(sender);
+        assert_eq!(requests.next().await, Some(cancel(2)));
+        assert_eq!(requests.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn nothing_leaves_if_it_never_does() {
+        let (open, opened) = oneshot::channel();
+        let (sender, queue) = mpsc::channel(8);
+        sender.try_send(cancel(1)).expect("there is room");
+        let mut requests = Box::pin(once_open(opened, queue));
+        drop(open);
+        assert_eq!(requests.next().await, None);
     }
 }

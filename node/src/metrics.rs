@@ -40,11 +40,13 @@ impl Metrics {
         }
     }
 
-    /// All of it as text.
-    pub async fn render(&self, readiness: &Readiness) -> String {
+    /// All of it as text; that of a node which has not started yet is short.
+    pub async fn render(&self, readiness: Option<&Readiness>) -> String {
         let mut out = String::new();
         self.render_requests(&mut out);
-        render_raft(&mut out, readiness);
+        if let Some(readiness) = readiness {
+            render_raft(&mut out, readiness);
+        }
         out
     }
 

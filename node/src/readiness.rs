@@ -1,5 +1,5 @@
 //! Can this node serve? Yes once it knows a leader and has applied what was committed when it
-//! started; no again while it stops or knows no leader.
+//! started; no again while it stops, knows no leader, or does not keep up with it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +19,7 @@ pub struct Readiness {
 struct Flags {
     recovered: tokio::sync::watch::Sender<bool>,
     caught_up: AtomicBool,
+    left_behind: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -57,6 +58,11 @@ impl Readiness {
         self.flags.caught_up.store(true, Ordering::Release);
     }
 
+    /// Does the node still apply what the leader commits? One that was removed never hears of it.
+    pub fn set_keeps_up(&self, keeps_up: bool) {
+        self.flags.left_behind.store(!keeps_up, Ordering::Release);
+    }
+
     /// The node takes no new work.
     pub fn set_stopping(&self) {
         self.flags.stopping.store(true, Ordering::Release);
@@ -69,6 +75,11 @@ impl Readiness {
         }
         if !self.flags.caught_up.load(Ordering::Acquire) {
             return Some("the node is catching up with the cluster".into());
+        }
+        if self.flags.left_behind.load(Ordering::Acquire) {
+            let reason = "the node does not keep up with the cluster's leader: it cannot reach it, \
+                          or lags, or was removed from the cluster";
+            return Some(reason.into());
         }
         if self.raft.leadership().leader.is_none() {
             return Some("the node knows no leader".into());

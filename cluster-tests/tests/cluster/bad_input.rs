@@ -107,6 +107,8 @@ fn bare(method: Method, path: &str) -> Request {
 async fn bodies_that_are_not_what_the_route_takes() {
     let fixture = Fixture::new().await;
     let before = fixture.state().await;
+    let drop_it = json!([fixture.own.sql("DROP TABLE {ns}.t")]);
+    let drop_it = drop_it.to_string().into_bytes();
     for path in [
         SQL,
         CONSUME,
@@ -114,8 +116,9 @@ async fn bodies_that_are_not_what_the_route_takes() {
         "/v1/api/topics/latest-offsets",
         "/v1/api/cluster/leader",
     ] {
-        let bodies: [(&str, Vec<u8>); 9] = [
+        let bodies: [(&str, Vec<u8>); 10] = [
             ("nothing", Vec::new()),
+            ("a list of values", drop_it.clone()),
             ("half an object", b"{\"sql\":".to_vec()),
             ("a list", b"[]".to_vec()),
             ("a number", b"7".to_vec()),
@@ -135,6 +138,17 @@ async fn bodies_that_are_not_what_the_route_takes() {
                 .await;
         }
     }
+    let bearer = fixture.own.root.bearer();
+    let form = [
+        ("Authorization", bearer.as_str()),
+        ("Content-Type", "multipart/form-data; boundary=x"),
+    ];
+    let form = fixture.send("a form", bare(Method::POST, SQL), &form).await;
+    form.refused(400, "INVALID_INPUT");
+    assert!(
+        form.body.to_string().contains("files are not supported"),
+        "{form:?}"
+    );
     let fields = [
         (SQL, json!({"sql": 5})),
         (SQL, json!({"sql": null})),
@@ -394,6 +408,28 @@ async fn things_that_do_not_exist() {
         let case = format!("{} {}", request.method, request.path);
         fixture.refused(&case, request, 404, "NOT_FOUND").await;
     }
+    for path in [
+        "/v1/api/topics/%ff/messages",
+        "/v1/api/cluster/members/%ff/promote",
+    ] {
+        let method = if path.ends_with("messages") {
+            Method::GET
+        } else {
+            Method::POST
+        };
+        fixture
+            .refused(path, bare(method, path), 400, "INVALID_INPUT")
+            .await;
+    }
+    let shaped = fixture
+        .send("SQL's shape", bare(Method::GET, SQL), &[])
+        .await;
+    assert_eq!(shaped.body["status"], "error", "{shaped:?}");
+    let path = "/v1/api/auth/nope";
+    let shaped = fixture
+        .send("auth's shape", bare(Method::GET, path), &[])
+        .await;
+    assert_eq!(shaped.body["error"], "not_found", "{shaped:?}");
     for (method, path) in [
         (Method::GET, SQL),
         (Method::DELETE, CONSUME),

@@ -7,10 +7,14 @@ use client::api::SqlRequest;
 use cluster_tests::Cluster;
 use cluster_tests::cluster::Ask;
 use cluster_tests::load::Table;
+use cluster_tests::wait;
 use serde_json::json;
 
 /// What is promised with the default configuration.
 const FAILOVER_MAX: Duration = Duration::from_secs(3);
+
+/// How long a node may take to learn that it was removed.
+const REMOVED_MAX: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn after_kill_9_of_the_leader_a_follower_takes_a_write_within_three_seconds() {
@@ -88,24 +92,44 @@ async fn a_minority_refuses_instead_of_answering() {
     let mut cluster = Cluster::start(3).await;
     let root = cluster.root().await;
     Table::create(&root, "shop").await;
+    let api = cluster.api();
+    let login = json!({"user": "root", "password": cluster_tests::ROOT_PASSWORD});
+    let tokens = api.post("/v1/api/auth/login", &login, &[]).await;
     let alone = cluster.leader().await;
     for node in (0..3).filter(|node| *node != alone) {
         cluster.nodes_mut()[node].kill9();
     }
     let url = cluster.urls()[alone].clone();
-    let soon = [("Duet-Timeout-Ms", "2000")];
+    // Long enough to tell that nobody follows this leader any more.
+    let soon = [("Duet-Timeout-Ms", "4000")];
     let insert = "INSERT INTO shop.events (id, writer, seq) VALUES ('lonely', 0, 1)";
     for sql in [insert, "SELECT COUNT(*) FROM shop.events"] {
         let started = Instant::now();
         let reply = root.sql_on(&url, sql, &soon).await;
-        assert!(matches!(reply.status, 503 | 504), "{sql}: {reply:?}");
+        reply.refused(503, "CLUSTER_UNAVAILABLE");
         assert_eq!(reply.body["error"]["retryable"], true, "{reply:?}");
         assert!(
-            started.elapsed() < Duration::from_secs(5),
+            started.elapsed() < Duration::from_secs(8),
             "{sql}: {:?}",
             started.elapsed()
         );
     }
+    // It does not know whether a password was changed meanwhile.
+    let soon = ("Duet-Timeout-Ms", "1500");
+    let refresh = format!("Bearer {}", tokens.body["refresh_token"].as_str().unwrap());
+    let refresh = [soon, ("Authorization", refresh.as_str())];
+    let reply = api
+        .post_to(&url, "/v1/api/auth/refresh", &json!({}), &refresh)
+        .await;
+    reply.refused(503, "CLUSTER_UNAVAILABLE");
+    let reply = api
+        .post_to(&url, "/v1/api/auth/login", &login, &[soon])
+        .await;
+    reply.refused(503, "CLUSTER_UNAVAILABLE");
+    let bearer = root.bearer();
+    let me = [soon, ("Authorization", bearer.as_str())];
+    let reply = api.get_from(&url, "/v1/api/auth/me", &me).await;
+    reply.refused(503, "CLUSTER_UNAVAILABLE");
     // What it has applied may still be read by those who ask for no more.
     let local = [("Duet-Consistency", "local")];
     let reply = root
@@ -161,4 +185,22 @@ async fn a_node_told_to_end_ends_cleanly_and_comes_back() {
         root.rows("SELECT id FROM shop.events").await,
         [json!({"id": "on"})]
     );
+}
+
+#[tokio::test]
+async fn a_node_that_was_removed_is_not_ready() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let url = cluster.urls()[(leader + 1) % 3].clone();
+    let client = cluster.client().pinned_to(leader);
+    let status = client.cluster_status().await.unwrap();
+    let member = status.members.iter().find(|member| member.http == url);
+    let removed = member.unwrap().node_id;
+    client.remove_member(removed).await.unwrap();
+    let api = cluster.api();
+    wait::until("it says that it is not ready", REMOVED_MAX, async || {
+        let ready = api.get_from(&url, "/ready", &[]).await;
+        (ready.status == 503).then_some(())
+    })
+    .await;
 }

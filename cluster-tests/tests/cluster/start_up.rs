@@ -84,9 +84,44 @@ async fn a_port_that_is_in_use() {
     let node = spare(directory.path());
     for address in [node.http, node.rpc] {
         let taken = TcpListener::bind(address).unwrap();
-        fails(&mut node.command(), &[&address.to_string(), "in use"]).await;
+        let output = fails(&mut node.command(), &[&address.to_string(), "in use"]).await;
         drop(taken);
+        // Whoever collects logs learns it as well.
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .any(|line| line["level"] == "ERROR" && line.to_string().contains("in use"));
+        assert!(said, "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_node_that_waits_to_be_let_in_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut node = spare(directory.path());
+    let nobody = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let nobody = nobody.local_addr().unwrap().to_string();
+    node.spawn(&["--join".into(), nobody]);
+    let (api, url) = (cluster_tests::Api::new(vec![node.url()]), node.url());
+    let health = wait::until("it listens", FAIL_MAX, async || {
+        let health = api.send(reqwest::Method::GET, &url, "/health", None, &[]);
+        health.await.ok()
+    });
+    assert_eq!(health.await.status, 200);
+    let ready = api.get_from(&url, "/ready", &[]).await;
+    assert_eq!(ready.status, 503);
+    let reason = ready.body["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("starting"), "{ready:?}");
+    let health = api.get_from(&url, "/v1/api/cluster/health", &[]).await;
+    assert_eq!(
+        (health.status, &health.body["status"]),
+        (200, &json!("unhealthy"))
+    );
+    let login = json!({"user": "root", "password": "whatever"});
+    let soon = [("Duet-Timeout-Ms", "100")];
+    let login = api.post_to(&url, "/v1/api/auth/login", &login, &soon).await;
+    login.refused(503, "CLUSTER_UNAVAILABLE");
 }
 
 #[tokio::test]
@@ -199,6 +234,10 @@ async fn a_node_alone_needs_no_flags_and_is_set_up_over_http() {
     api.post("/v1/api/auth/setup", &body, &[])
         .await
         .refused(409, "CONFLICT");
+    // Once that is done nobody's passwords are hashed, or looked at.
+    let short = json!({"user": "admin", "password": "x", "root_password": "x"});
+    let setup = api.post("/v1/api/auth/setup", &short, &[]).await;
+    setup.refused(409, "CONFLICT");
     for (user, password) in [("admin", "long enough"), ("root", "also long enough")] {
         let login = json!({"user": user, "password": password});
         let login = api.post("/v1/api/auth/login", &login, &[]).await;

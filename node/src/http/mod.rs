@@ -2,9 +2,11 @@
 
 mod call;
 mod delivery;
+mod front;
 mod routes;
 mod server;
 
 pub use self::delivery::OnUndelivered;
-pub use self::routes::{Edge, router};
+pub use self::front::{Edge, Front};
+pub use self::routes::router;
 pub use self::server::{HttpListener, bind, serve};

@@ -1,41 +1,22 @@
 //! The routes of CONTRACT §2.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use tokio::sync::Semaphore;
 use types::{Error, ErrorCode};
 
-use super::call::{Incoming, discard, read_body, response};
-use crate::auth::tokens::TokenType;
-use crate::metrics::Metrics;
-use crate::readiness::Readiness;
-use crate::service::call::{Call, ErrorShape, Operation, Reply};
-use crate::service::dispatch::Dispatcher;
-
-/// What handlers need.
-#[derive(Clone)]
-pub struct Edge {
-    /// Serves calls.
-    pub dispatcher: Dispatcher,
-    /// Can the node serve?
-    pub readiness: Readiness,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// Requests at once; beyond them OVERLOADED.
-    pub requests: Arc<Semaphore>,
-    /// This node.
-    pub node_id: u64,
-}
+use super::call::Incoming;
+use super::front::{Content, Front};
+use crate::service::call::{ErrorShape, Operation};
 
 /// All routes.
-pub fn router(edge: Edge) -> Router {
+pub fn router(front: Front) -> Router {
     use Operation::*;
     use api::paths;
     let routes = Router::new()
@@ -66,7 +47,7 @@ pub fn router(edge: Edge) -> Router {
     routes
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .with_state(edge)
+        .with_state(front)
 }
 
 type Handled = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
@@ -74,41 +55,50 @@ type Handled = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
 /// A handler whose request body is the call's body.
 fn with_body(
     operation: Operation,
-) -> impl Fn(State<Edge>, ConnectInfo<SocketAddr>, HeaderMap, Body) -> Handled + Clone {
-    move |State(edge), ConnectInfo(peer), headers, body| {
+) -> impl Fn(State<Front>, ConnectInfo<SocketAddr>, HeaderMap, Body) -> Handled + Clone {
+    move |State(front), ConnectInfo(peer), headers, body| {
         Box::pin(async move {
             let incoming = Incoming {
                 operation,
                 headers,
                 peer,
             };
-            edge.answer(&incoming, Content::Stream(body)).await
+            front.answer(&incoming, Content::Stream(body)).await
         })
     }
 }
 
+/// What the path names.
+type Named = Result<Path<String>, PathRejection>;
+
 /// A handler whose path names a member; its number is the call's body.
 fn with_member(
     operation: Operation,
-) -> impl Fn(State<Edge>, ConnectInfo<SocketAddr>, Path<String>, HeaderMap) -> Handled + Clone {
-    move |State(edge), ConnectInfo(peer), Path(id), headers| {
+) -> impl Fn(State<Front>, ConnectInfo<SocketAddr>, Named, HeaderMap) -> Handled + Clone {
+    move |State(front), ConnectInfo(peer), id, headers| {
         Box::pin(async move {
+            let Path(id) = match id {
+                Ok(id) => id,
+                Err(rejection) => {
+                    return front.refuse(&bad_url(&rejection), operation.error_shape());
+                }
+            };
             let incoming = Incoming {
                 operation,
                 headers,
                 peer,
             };
-            edge.answer(&incoming, Content::Whole(id.into())).await
+            front.answer(&incoming, Content::Whole(id.into())).await
         })
     }
 }
 
 /// `GET …/messages`: a consume without a group, spelt as a query.
 async fn messages(
-    State(edge): State<Edge>,
+    State(front): State<Front>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    Path(topic): Path<String>,
-    Query(query): Query<Vec<(String, String)>>,
+    topic: Named,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
     let incoming = Incoming {
@@ -116,85 +106,21 @@ async fn messages(
         headers,
         peer,
     };
-    match crate::service::topics::messages_query(topic, &query) {
-        Ok(body) => edge.answer(&incoming, Content::Whole(body.into())).await,
-        Err(error) => edge.refuse(&error, ErrorShape::Plain),
+    let body = topic
+        .map_err(|rejection| bad_url(&rejection))
+        .and_then(|Path(topic)| {
+            let Query(query) = query.map_err(|rejection| bad_url(&rejection))?;
+            crate::service::topics::messages_query(topic, &query)
+        });
+    match body {
+        Ok(body) => front.answer(&incoming, Content::Whole(body.into())).await,
+        Err(error) => front.refuse(&error, ErrorShape::Plain),
     }
 }
 
-/// Where a call's body comes from.
-enum Content {
-    Stream(Body),
-    Whole(Bytes),
-}
-
-impl Edge {
-    /// Serves a request: who, what, and the answer.
-    async fn answer(&self, incoming: &Incoming, mut content: Content) -> Response {
-        let operation = incoming.operation;
-        let began = std::time::Instant::now();
-        let reply = match self.call(incoming, &mut content).await {
-            Ok((call, _slot)) => self.dispatcher.serve(call).await,
-            Err(error) => {
-                if let Content::Stream(body) = content {
-                    discard(&incoming.headers, body).await;
-                }
-                let took_ms = began.elapsed().as_secs_f64() * 1_000.0;
-                Reply::error(&error, operation.error_shape(), took_ms)
-            }
-        };
-        self.metrics
-            .request(operation, reply.status, began.elapsed());
-        response(reply, self.node_id)
-    }
-
-    /// The call of a request, and its place among those served at once.
-    async fn call(
-        &self,
-        incoming: &Incoming,
-        content: &mut Content,
-    ) -> Result<(Call, tokio::sync::OwnedSemaphorePermit), Error> {
-        let slot = Arc::clone(&self.requests)
-            .try_acquire_owned()
-            .map_err(|_| {
-                Error::new(
-                    ErrorCode::Overloaded,
-                    "this node serves as many requests as it can",
-                )
-            })?;
-        let deadline = incoming.deadline()?;
-        self.readiness.recovered(deadline).await?;
-        let caller = if incoming.operation.needs_caller() {
-            let token_type = match incoming.operation {
-                Operation::Refresh => TokenType::Refresh,
-                _ => TokenType::Access,
-            };
-            let auth = self.dispatcher.auth();
-            Some(
-                auth.caller(incoming.bearer()?, token_type, incoming.peer.ip(), deadline)
-                    .await?,
-            )
-        } else {
-            None
-        };
-        let body = match content {
-            Content::Stream(body) => read_body(&incoming.headers, body).await?,
-            Content::Whole(body) => body.clone(),
-        };
-        let call = incoming.call(body, deadline)?;
-        Ok((Call { caller, ..call }, slot))
-    }
-
-    /// Refuses a request that no handler took, body and all.
-    async fn refuse_whole(&self, error: &Error, request: Request) -> Response {
-        let (parts, body) = request.into_parts();
-        discard(&parts.headers, body).await;
-        self.refuse(error, ErrorShape::Plain)
-    }
-
-    fn refuse(&self, error: &Error, shape: ErrorShape) -> Response {
-        response(Reply::error(error, shape, 0.0), self.node_id)
-    }
+/// INVALID_INPUT for what is not even text.
+fn bad_url(rejection: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorCode::InvalidInput, format!("the URL: {rejection}"))
 }
 
 async fn health() -> Response {
@@ -206,8 +132,8 @@ async fn health() -> Response {
     axum::Json(body).into_response()
 }
 
-async fn ready(State(edge): State<Edge>) -> Response {
-    let reason = edge.readiness.missing();
+async fn ready(State(front): State<Front>) -> Response {
+    let reason = front.missing();
     let status = if reason.is_none() {
         StatusCode::OK
     } else {
@@ -220,8 +146,8 @@ async fn ready(State(edge): State<Edge>) -> Response {
     (status, axum::Json(body)).into_response()
 }
 
-async fn metrics(State(edge): State<Edge>) -> Response {
-    let text = edge.metrics.render(&edge.readiness).await;
+async fn metrics(State(front): State<Front>) -> Response {
+    let text = front.metrics().await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
@@ -229,17 +155,53 @@ async fn openapi() -> Response {
     axum::Json(api::openapi::document()).into_response()
 }
 
-async fn unknown_path(State(edge): State<Edge>, request: Request) -> Response {
+async fn unknown_path(State(front): State<Front>, request: Request) -> Response {
     let path = request.uri().path();
     let error = Error::new(ErrorCode::NotFound, format!("there is no route {path}"));
-    edge.refuse_whole(&error, request).await
+    let shape = shape_below(path);
+    front.refuse_whole(&error, shape, request).await
 }
 
-async fn unknown_method(State(edge): State<Edge>, request: Request) -> Response {
+async fn unknown_method(State(front): State<Front>, request: Request) -> Response {
     let (method, path) = (request.method(), request.uri().path());
     let error = Error::new(
         ErrorCode::MethodNotAllowed,
         format!("the route {path} does not take {method}"),
     );
-    edge.refuse_whole(&error, request).await
+    let shape = shape_below(path);
+    front.refuse_whole(&error, shape, request).await
+}
+
+/// How errors look to a client that believes in this path.
+fn shape_below(path: &str) -> ErrorShape {
+    let below = |base: &str| {
+        path.strip_prefix(base)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if below(api::paths::SQL) {
+        ErrorShape::Sql
+    } else if below("/v1/api/auth") {
+        ErrorShape::Auth
+    } else {
+        ErrorShape::Plain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_path_is_refused_in_the_shape_of_its_family() {
+        let shapes = [
+            ("/v1/api/sql", ErrorShape::Sql),
+            ("/v1/api/sql/more", ErrorShape::Sql),
+            ("/v1/api/sqlite", ErrorShape::Plain),
+            ("/v1/api/auth/nope", ErrorShape::Auth),
+            ("/v1/api/topics/nope", ErrorShape::Plain),
+        ];
+        for (path, shape) in shapes {
+            assert_eq!(shape_below(path), shape, "{path}");
+        }
+    }
 }

@@ -16,18 +16,16 @@ use raft::{Member, Options, Raft, Secret};
 use sql::{Catalog, Inject, Planner, QueryEngine};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tonic::transport::server::TcpIncoming;
-use types::limits;
 
-use crate::auth::passwords::Hasher;
+use crate::auth::passwords::{Hasher, PasswordWork};
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError, Identity, Origin};
 use crate::fatal::FatalReporter;
 use crate::forward::{self, Forwarded, Forwarder};
-use crate::http::{self, Edge, HttpListener};
+use crate::http::{self, Edge, Front, HttpListener};
 use crate::inject::{ClusterFacts, Ids};
-use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::service::access::Access;
 use crate::service::auth::AuthService;
@@ -66,6 +64,8 @@ pub fn run(config: Config) -> ExitCode {
     match start_runtimes(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // To whoever reads the log, which may be a program, and to whoever started the node.
+            tracing::error!("{error}");
             eprintln!("duet: {error}");
             ExitCode::FAILURE
         }
@@ -96,8 +96,14 @@ fn start_runtimes(config: Config) -> Result<(), ServeError> {
 async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeError> {
     let http = HttpListener::bind(config.http).map_err(|e| taken("HTTP", config.http, &e))?;
     let rpc = http::bind(config.rpc).map_err(|e| taken("RPC", config.rpc, &e))?;
-    let member = own_member(&config, &http, &rpc)?;
+    let address = http.address().map_err(|e| taken("HTTP", config.http, &e))?;
+    let member = own_member(&config, address, &rpc)?;
     let dir = DataDir::open(&config.data_dir)?;
+    // Whoever watches over this node may ask how it is doing before it can serve.
+    let front = Front::default();
+    let (stop_http, http_stopped) = oneshot::channel::<()>();
+    let stop = async { drop(http_stopped.await) };
+    let http_task = tokio::spawn(http::serve(http, http::router(front.clone()), stop));
     // Other nodes may ask who is there before this one belongs to a cluster.
     let rpc_service = RpcService::new(Secret::new(config.cluster_secret.clone()));
     let forwarded = Forwarded::default();
@@ -115,18 +121,11 @@ async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeE
     rpc_service.attach(&raft);
 
     let readiness = Readiness::new(raft.clone());
-    let edge = Edge {
+    front.open(Edge {
         dispatcher,
         readiness: readiness.clone(),
-        metrics: Arc::new(Metrics::default()),
-        requests: Arc::new(Semaphore::new(limits::REQUESTS_IN_FLIGHT_MAX)),
         node_id: identity.node_id,
-    };
-    let address = http.address().map_err(|e| taken("HTTP", config.http, &e))?;
-    let (stop_http, http_stopped) = oneshot::channel::<()>();
-    let stop = async { drop(http_stopped.await) };
-    let http_task = tokio::spawn(http::serve(http, http::router(edge), stop));
-
+    });
     tokio::spawn(facts::keep(raft.clone(), facts));
     let founded = tokio::spawn(found_if_founder(
         consensus.clone(),
@@ -160,12 +159,7 @@ fn taken(what: &str, address: SocketAddr, error: &io::Error) -> ServeError {
 }
 
 /// What the cluster is told of this node. A port of 0 has become a real one by now.
-fn own_member(
-    config: &Config,
-    http: &HttpListener,
-    rpc: &TcpListener,
-) -> Result<Member, ServeError> {
-    let http = http.address().map_err(|e| taken("HTTP", config.http, &e))?;
+fn own_member(config: &Config, http: SocketAddr, rpc: &TcpListener) -> Result<Member, ServeError> {
     let rpc = rpc.local_addr().map_err(|e| taken("RPC", config.rpc, &e))?;
     Ok(Member {
         rpc: config
@@ -175,11 +169,20 @@ fn own_member(
         http: config
             .advertise_http
             .clone()
-            .unwrap_or_else(|| format!("http://{http}")),
+            .unwrap_or_else(|| url_of(http)),
         version: env!("CARGO_PKG_VERSION").into(),
         voter_wanted: !config.learner,
         apply_version: types::command::APPLY_VERSION,
     })
+}
+
+/// Under which URL a node is reached that is told of none. A node on all addresses, which nobody can
+/// join (or the configuration would have been refused), is reached on this machine.
+fn url_of(mut http: SocketAddr) -> String {
+    if http.ip().is_unspecified() {
+        http.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    format!("http://{http}")
 }
 
 async fn start_raft(
@@ -203,7 +206,7 @@ async fn start_raft(
 }
 
 /// Puts the services together.
-fn services(
+pub fn services(
     config: &Config,
     consensus: &Consensus,
     identity: &Identity,
@@ -216,11 +219,12 @@ fn services(
         Arc::clone(facts) as Arc<dyn sql::query::SystemFacts>,
         Arc::clone(&entropy) as Arc<dyn sql::Entropy>,
     );
+    let passwords = PasswordWork::default();
     let planner = Planner::new(
         engine,
         Inject {
             entropy,
-            passwords: Arc::new(Hasher),
+            passwords: Arc::new(Hasher(passwords.clone())),
         },
     );
     let topics = TopicService::new(
@@ -236,7 +240,7 @@ fn services(
         Arc::new(planner),
         topics.clone(),
     );
-    let auth = AuthService::new(consensus.clone(), access.clone(), catalog);
+    let auth = AuthService::new(consensus.clone(), access.clone(), catalog, passwords);
     let cluster = ClusterService::new(consensus.clone(), access);
     let forwarder = Forwarder::new(consensus.raft().peers().clone());
     Dispatcher::new(
@@ -303,7 +307,10 @@ async fn become_ready(consensus: Consensus, readiness: Readiness, http: SocketAd
         let deadline = Instant::now() + Duration::from_secs(5);
         // The cluster record is the first entry; before it nobody can log in.
         let caught_up = match consensus.linearizable_view(deadline).await {
-            Ok(view) => crate::auth::founding::cluster(&*view.state).is_ok_and(|r| r.is_some()),
+            // A record that cannot be read ends the node.
+            Ok(view) => consensus
+                .checked(crate::auth::founding::cluster(&*view.state))
+                .is_ok_and(|record| record.is_some()),
             Err(_) => false,
         };
         if caught_up {
@@ -315,4 +322,16 @@ async fn become_ready(consensus: Consensus, readiness: Readiness, http: SocketAd
     }
     readiness.set_caught_up();
     tracing::info!(http = %format!("http://{http}"), "ready to serve");
+    stay_ready(&consensus, &readiness).await;
+}
+
+/// Looks now and then whether this node still applies what is committed.
+async fn stay_ready(consensus: &Consensus, readiness: &Readiness) {
+    const EVERY: Duration = Duration::from_secs(1);
+    const LAG_MAX: Duration = Duration::from_secs(5);
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let view = consensus.linearizable_view(Instant::now() + LAG_MAX).await;
+        readiness.set_keeps_up(view.is_ok());
+    }
 }

@@ -30,7 +30,7 @@ pub async fn drain(
     raft: &Raft,
     readiness: &Readiness,
     stop_http: oneshot::Sender<()>,
-    http: JoinHandle<io::Result<()>>,
+    http: JoinHandle<()>,
 ) {
     readiness.set_stopping();
     hand_over(raft).await;
@@ -38,8 +38,7 @@ pub async fn drain(
         tracing::debug!("the HTTP server has ended by itself");
     }
     match tokio::time::timeout(DRAIN_TIMEOUT, http).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => tracing::warn!(%error, "the HTTP listener failed"),
+        Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "the HTTP server failed"),
         Err(_) => tracing::warn!("some requests did not end in time"),
     }

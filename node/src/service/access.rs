@@ -1,11 +1,11 @@
 //! May this caller do that? A "no" is never given from stale state.
 
-use std::time::Instant;
-
 use std::sync::Arc;
+use std::time::Instant;
 
 use sql::Catalog;
 use storage::Read;
+use types::ids::LogIndex;
 use types::schema::{Role, User};
 use types::{Error, ErrorCode, Result};
 
@@ -39,6 +39,18 @@ impl Access {
             )),
             None => Err(invalid("the user of this token does not exist")),
         })
+    }
+
+    /// The caller's account as it is now, and the log index that says so: for what must not be given
+    /// out on the word of a node that lags, such as a new token.
+    pub async fn current(
+        &self,
+        caller: &Caller,
+        deadline: Instant,
+    ) -> Result<(Arc<User>, LogIndex)> {
+        let view = self.consensus.linearizable_view(deadline).await?;
+        let user = self.account(&*view.state, caller)??;
+        Ok((user, view.index))
     }
 
     /// The account, if its role is at least `least`; FORBIDDEN that says what it may not do

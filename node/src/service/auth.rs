@@ -5,12 +5,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use api::auth as wire;
+use api::headers::Consistency;
 use bytes::Bytes;
-use sql::Catalog;
+use sql::{Catalog, Found};
 use storage::keys;
-use tokio::sync::Semaphore;
 use types::cell::timestamp_text;
 use types::command::{Change, Command, CommandKind, Envelope, Expectation, Write};
+use types::ids::{LogIndex, Term};
 use types::limits::NAME_MAX_BYTES;
 use types::outcome::{Outcome, Rejection};
 use types::schema::{Role, User};
@@ -18,13 +19,10 @@ use types::{Error, ErrorCode, Result};
 
 use super::access::Access;
 use super::call::{Call, Caller, Failure, Reply};
-use super::consensus::{Consensus, View, stopping};
+use super::consensus::{Consensus, View};
 use crate::auth::founding::{self, ROOT};
-use crate::auth::passwords;
+use crate::auth::passwords::{self, PasswordWork};
 use crate::auth::tokens::{TokenType, Tokens, invalid};
-
-/// Passwords that are hashed or checked at once; each takes a core for tens of milliseconds.
-const PASSWORDS_AT_ONCE: usize = 2;
 
 /// Serves what is under `/v1/api/auth`, and knows callers by their tokens.
 pub struct AuthService {
@@ -32,19 +30,23 @@ pub struct AuthService {
     access: Access,
     catalog: Catalog,
     tokens: OnceLock<Tokens>,
-    hashing: Semaphore,
+    passwords: PasswordWork,
 }
 
 impl AuthService {
     /// With accounts from `catalog`.
-    pub fn new(consensus: Consensus, access: Access, catalog: Catalog) -> AuthService {
-        let hashing = Semaphore::new(PASSWORDS_AT_ONCE);
+    pub fn new(
+        consensus: Consensus,
+        access: Access,
+        catalog: Catalog,
+        passwords: PasswordWork,
+    ) -> AuthService {
         AuthService {
             consensus,
             access,
             catalog,
             tokens: OnceLock::new(),
-            hashing,
+            passwords,
         }
     }
 
@@ -84,18 +86,16 @@ impl AuthService {
         Ok(self.tokens.get_or_init(|| Tokens::new(&record.token_key)))
     }
 
-    /// `POST /v1/api/auth/login`.
+    /// `POST /v1/api/auth/login`. The account is looked up as it is now: a node that lags would let
+    /// in whom a new password locks out.
     pub async fn login(&self, call: &Call) -> Result<Reply> {
         let request: wire::LoginRequest = call.json()?;
-        let mut view = self.consensus.local_view();
-        let mut user = self.verified(&view, &request).await?;
-        if user.is_none() {
-            // The account or its password may be newer than this node's state.
-            view = self.consensus.linearizable_view(call.deadline).await?;
-            user = self.verified(&view, &request).await?;
-        }
+        let began = unix_seconds();
+        let view = self.consensus.linearizable_view(call.deadline).await?;
+        let user = self.verified(&view, &request, call.deadline).await?;
         let user = user.ok_or_else(|| invalid("the user or the password is wrong"))?;
-        self.signed_in(&user, view.index, call.deadline).await
+        self.signed_in(&user, began, view.index, call.deadline)
+            .await
     }
 
     /// The account, if the password is its own. Takes as long when there is no account.
@@ -103,6 +103,7 @@ impl AuthService {
         &self,
         view: &View,
         request: &wire::LoginRequest,
+        deadline: Instant,
     ) -> Result<Option<Arc<User>>> {
         /// A hash that no password has, for names that have no account.
         const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$\
@@ -117,24 +118,23 @@ impl AuthService {
             .to_owned();
         let password = request.password.clone();
         let right = self
-            .hash_work(move || passwords::verify(&password, &hash))
+            .passwords
+            .run(deadline, move || passwords::verify(&password, &hash))
             .await?;
         Ok(user.filter(|_| right))
     }
 
-    async fn hash_work<T: Send + 'static>(
+    /// New tokens, issued when the request `began`: before the account was looked up, so that a
+    /// password which changes meanwhile makes them invalid.
+    async fn signed_in(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T> {
-        let _slot = self.hashing.acquire().await.map_err(|_| stopping())?;
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|_| stopping())
-    }
-
-    async fn signed_in(&self, user: &User, index: u64, deadline: Instant) -> Result<Reply> {
+        user: &User,
+        began: i64,
+        index: LogIndex,
+        deadline: Instant,
+    ) -> Result<Reply> {
         let tokens = self.tokens(deadline).await?;
-        let now = unix_seconds();
+        let now = issue_time(user, began);
         let (access_token, expires) =
             tokens.issue(&user.name, user.role, TokenType::Access, now)?;
         let (refresh, refresh_expires) =
@@ -152,15 +152,9 @@ impl AuthService {
 
     /// `POST /v1/api/auth/refresh`: the caller came with a refresh token.
     pub async fn refresh(&self, call: &Call) -> Result<Reply> {
-        let user = self.own_account(call).await?;
-        self.signed_in(&user, 0, call.deadline).await
-    }
-
-    async fn own_account(&self, call: &Call) -> Result<Arc<User>> {
-        let to = "have an account";
-        self.access
-            .require(call.caller()?, Role::User, to, call.deadline)
-            .await
+        let began = unix_seconds();
+        let (user, index) = self.access.current(call.caller()?, call.deadline).await?;
+        self.signed_in(&user, began, index, call.deadline).await
     }
 
     /// `POST /v1/api/auth/logout`: tokens are forgotten by the client.
@@ -175,13 +169,17 @@ impl AuthService {
 
     /// `GET /v1/api/auth/me`.
     pub async fn me(&self, call: &Call) -> Result<Reply> {
-        let user = self.own_account(call).await?;
-        Reply::json(
-            &wire::MeResponse {
-                user: user_info(&user),
-            },
-            0,
-        )
+        let caller = call.caller()?;
+        let (user, index) = match call.consistency {
+            Consistency::Linearizable => self.access.current(caller, call.deadline).await?,
+            Consistency::Local => {
+                let to = "have an account";
+                let user = self.access.require(caller, Role::User, to, call.deadline);
+                (user.await?, 0)
+            }
+        };
+        let user = user_info(&user);
+        Reply::json(&wire::MeResponse { user }, index)
     }
 
     /// `GET /v1/api/auth/status`.
@@ -210,6 +208,22 @@ impl AuthService {
         Ok(found.map(|found| found.record))
     }
 
+    /// The account `root` as long as it has no password, and the leadership to propose in. CONFLICT
+    /// once it has one.
+    async fn root_without_password(&self, call: &Call) -> Result<(Found<User>, Term), Failure> {
+        let (view, term) = self.consensus.planning_view_for(call).await?;
+        let found = self
+            .consensus
+            .stored(self.catalog.user(&*view.state, ROOT))?;
+        match found.filter(|root| root.record.password_hash.is_empty()) {
+            Some(root) => Ok((root, term)),
+            None => {
+                self.consensus.linearizable_view(call.deadline).await?;
+                Err(set_up_already())
+            }
+        }
+    }
+
     /// `POST /v1/api/auth/setup`: a dba user, and root's password. CONFLICT once that was done.
     pub async fn setup(&self, call: &Call) -> Result<Reply, Failure> {
         let request: wire::SetupRequest = call.json()?;
@@ -217,24 +231,15 @@ impl AuthService {
             let message = format!("user must have 1 to {NAME_MAX_BYTES} bytes and not be root");
             return Err(Failure::new(ErrorCode::InvalidInput, message));
         }
+        // Looked at before passwords are hashed too, which takes long and anybody may ask for.
+        self.root_without_password(call).await?;
         let (own, roots) = (request.password.clone(), request.root_password.clone());
-        let (own_hash, root_hash) = self
-            .hash_work(move || {
-                (
-                    passwords::hash_checked(&own),
-                    passwords::hash_checked(&roots),
-                )
-            })
-            .await?;
-        let (own_hash, root_hash) = (own_hash?, root_hash?);
-        let (view, term) = self.consensus.planning_view_for(call).await?;
-        let found = self
-            .consensus
-            .stored(self.catalog.user(&*view.state, ROOT))?;
-        let Some(root) = found.filter(|root| root.record.password_hash.is_empty()) else {
-            self.consensus.linearizable_view(call.deadline).await?;
-            return Err(set_up_already());
+        let hash = move || {
+            let own = passwords::hash_checked(&own)?;
+            passwords::hash_checked(&roots).map(|roots| (own, roots))
         };
+        let (own_hash, root_hash) = self.passwords.run(call.deadline, hash).await??;
+        let (root, term) = self.root_without_password(call).await?;
         let now = self.consensus.raft().now().wall_time;
         let user = User {
             name: request.user.clone(),
@@ -287,6 +292,12 @@ fn set_up_already() -> Failure {
     Failure::new(ErrorCode::Conflict, "the server is set up already")
 }
 
+/// When a token for the user is issued, by a clock that may be behind the one that stamped the
+/// account's last change: a fresh token is never older than that.
+fn issue_time(user: &User, now: i64) -> i64 {
+    now.max(user.tokens_valid_from)
+}
+
 /// A catalog record put under its key.
 pub fn change<T: serde::Serialize>(key: Vec<u8>, record: &T) -> Result<Change> {
     let json = serde_json::to_vec(record).map_err(|e| {
@@ -326,4 +337,24 @@ pub fn unix_seconds() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_issued_by_a_slow_clock_is_good_at_once() {
+        let user = User {
+            name: "alice".into(),
+            role: Role::User,
+            email: None,
+            password_hash: String::new(),
+            tokens_valid_from: 1_000,
+            created_at: 0,
+            updated_at: 0,
+        };
+        assert_eq!(issue_time(&user, 998), 1_000);
+        assert_eq!(issue_time(&user, 1_002), 1_002);
+    }
 }

@@ -110,6 +110,56 @@ async fn a_write_repeated_under_its_key_happens_once() {
 }
 
 #[tokio::test]
+async fn under_its_key_nothing_to_do_stays_nothing_to_do() {
+    let own = own().await;
+    let key = format!("{}-nothing", own.ns);
+    let headers = [("Idempotency-Key", key.as_str())];
+    let batch = own.sql(
+        "UPDATE {ns}.t SET n = 7 WHERE id = 1; CREATE TABLE IF NOT EXISTS {ns}.t (id INT PRIMARY KEY)",
+    );
+    let mut answers = Vec::new();
+    for url in own.cluster.urls() {
+        let mut results = own
+            .root
+            .sql_on(&url, &batch, &headers)
+            .await
+            .results()
+            .to_vec();
+        assert_eq!(results[0]["row_count"], 0, "{results:?}");
+        answers.append(&mut results);
+        own.given(&["DELETE FROM {ns}.t", "INSERT INTO {ns}.t VALUES (1, 1)"])
+            .await;
+    }
+    let rows = own.root.cells(&own.sql("SELECT n FROM {ns}.t")).await;
+    assert_eq!(rows, json!([[1]]), "the same request changed a row later");
+    let (first, others) = answers.split_at(2);
+    assert!(others.chunks(2).all(|other| other == first), "{answers:?}");
+}
+
+#[tokio::test]
+async fn an_answer_larger_than_a_message_between_nodes_comes_through_any_node() {
+    let own = own().await;
+    for (number, url) in own.cluster.urls().iter().enumerate() {
+        // A batch that writes runs at the leader as a whole.
+        let sql = own.sql(&format!(
+            "INSERT INTO {{ns}}.t VALUES ({number}, 1); SELECT repeat('x', 20000000) AS v"
+        ));
+        let reply = own.root.sql_on(url, &sql, &[]).await;
+        let cell = reply.results()[1]["rows"][0][0].as_str().map(str::len);
+        assert_eq!(cell, Some(20_000_000));
+    }
+}
+
+#[tokio::test]
+async fn the_answers_of_a_batch_share_one_bound() {
+    let own = own().await;
+    let sql = "SELECT repeat('x', 40000000) AS v; SELECT repeat('x', 40000000) AS v";
+    let reply = own.root.sql(sql).await;
+    reply.refused(400, "SQL_EXECUTION_ERROR");
+    assert_eq!(reply.body["error"]["details"]["statement"], 1);
+}
+
+#[tokio::test]
 async fn a_key_covers_each_statement_of_a_batch() {
     let own = own().await;
     let key = format!("{}-batch", own.ns);

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use sql::{Param, Statement};
 use types::ids::LogIndex;
+use types::limits::RESULT_MAX_BYTES;
 use types::{Error, ErrorCode, Result};
 
 use super::write::Unit;
@@ -110,7 +111,7 @@ impl<'a> Batch<'a> {
             .service
             .read(&view, statement, &session, self.params, self.call)
             .await?;
-        let json = render::result(&answer, &user.name)?;
+        let json = render::result(&answer, &user.name, self.room())?;
         Ok(Fragment {
             json,
             receipt: None,
@@ -158,6 +159,16 @@ impl<'a> Batch<'a> {
                 Ok(index)
             }
         }
+    }
+
+    /// How many bytes the results still to come may have.
+    pub(super) fn room(&self) -> usize {
+        let used: usize = self
+            .results
+            .iter()
+            .map(|fragment| fragment.json.len())
+            .sum();
+        RESULT_MAX_BYTES.saturating_sub(used)
     }
 
     /// The log index that the results so far reflect.

@@ -78,7 +78,7 @@ impl Batch<'_> {
             &reading.messages,
             &reading.view,
         )?;
-        let json = render::result(&answer, user)?;
+        let json = render::result(&answer, user, self.room())?;
         Ok(Fragment {
             json,
             receipt: None,
@@ -128,7 +128,7 @@ impl Batch<'_> {
             }
         };
         let answer = self.rows(&found.record, partition, &messages, &view)?;
-        let mut json = render::result(&answer, user)?;
+        let mut json = render::result(&answer, user, self.room())?;
         if let Some(grant) = &claimed.grant {
             json.push_str(",\"lease_id\":");
             push_json_string(&mut json, &grant.lease_id);

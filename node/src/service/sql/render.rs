@@ -9,12 +9,13 @@ use types::value::DataType;
 use types::{Error, ErrorCode, Result, limits};
 
 /// The JSON object of a result, without its closing brace, so that a receipt can follow.
-pub fn result(answer: &Answer, as_user: &str) -> Result<String> {
+/// SQL_EXECUTION_ERROR if it is larger than the `room`, in bytes, that its request's answer has.
+pub fn result(answer: &Answer, as_user: &str, room: usize) -> Result<String> {
     let mut out = String::with_capacity(128);
     match answer {
         Answer::Rows(rows) => {
             out.push('{');
-            push_rows(&mut out, rows)?;
+            push_rows(&mut out, rows, room)?;
             write_to(&mut out, format_args!(",\"row_count\":{}", rows.rows.len()));
         }
         Answer::Done {
@@ -24,7 +25,7 @@ pub fn result(answer: &Answer, as_user: &str) -> Result<String> {
         } => {
             out.push('{');
             if let Some(rows) = returning {
-                push_rows(&mut out, rows)?;
+                push_rows(&mut out, rows, room)?;
                 out.push(',');
             }
             write_to(
@@ -99,7 +100,7 @@ pub fn response<'a>(
     out
 }
 
-fn push_rows(out: &mut String, rows: &Rows) -> Result<()> {
+fn push_rows(out: &mut String, rows: &Rows, room: usize) -> Result<()> {
     out.push_str("\"schema\":[");
     for (i, column) in rows.columns.iter().enumerate() {
         if i > 0 {
@@ -131,11 +132,11 @@ fn push_rows(out: &mut String, rows: &Rows) -> Result<()> {
             write_json(value, JsonStyle::Cell, out);
         }
         out.push(']');
-        if out.len() > limits::RESULT_MAX_BYTES {
+        if out.len() > room {
             let most = limits::RESULT_MAX_BYTES;
             return Err(Error::new(
                 ErrorCode::SqlExecutionError,
-                format!("the answer is larger than {most} bytes: add a LIMIT"),
+                format!("the answer of the request is larger than {most} bytes: add a LIMIT"),
             ));
         }
     }
@@ -212,7 +213,8 @@ mod tests {
                 },
             ]],
         };
-        let json = result(&Answer::Rows(rows), "alice").expect("renders");
+        let answer = Answer::Rows(rows);
+        let json = result(&answer, "alice", limits::RESULT_MAX_BYTES).expect("renders");
         let response = parse(&response([(json.as_str(), None)], 1.25));
         let set = &response.results[0];
         assert_eq!(set.schema[0].flags, ["pk", "nn"]);
@@ -228,13 +230,26 @@ mod tests {
     }
 
     #[test]
+    fn rows_beyond_the_room_of_the_answer_are_refused() {
+        let rows = |count: usize| {
+            Answer::Rows(Rows {
+                columns: vec![ResultColumn::new("v", DataType::Text)],
+                rows: vec![vec![Value::Text("x".repeat(100))]; count],
+            })
+        };
+        assert!(result(&rows(3), "alice", 500).is_ok());
+        let error = result(&rows(9), "alice", 500).expect_err("too large");
+        assert_eq!(error.code, ErrorCode::SqlExecutionError);
+    }
+
+    #[test]
     fn a_receipt_follows_the_result() {
         let answer = Answer::Done {
             message: "Inserted 1 row(s)".into(),
             row_count: 1,
             returning: None,
         };
-        let json = result(&answer, "bob").expect("renders");
+        let json = result(&answer, "bob", limits::RESULT_MAX_BYTES).expect("renders");
         let range = ReceiptRange {
             topic: "demo.e".into(),
             partition: 2,

@@ -66,7 +66,7 @@ impl Batch<'_> {
                 .caller()
                 .map_err(|error| (block.begin, error.into()))?
                 .user;
-            let json = render::result(&Answer::done(text), user)
+            let json = render::result(&Answer::done(text), user, self.room())
                 .map_err(|error| (block.begin, error.into()))?;
             Ok(Fragment {
                 json,

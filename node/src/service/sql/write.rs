@@ -70,7 +70,7 @@ impl Batch<'_> {
                 continue;
             }
             let planned = planned.map_err(|(at, error)| (at, error.into()))?;
-            if !proposes {
+            if !proposes && !self.is_remembered(unit) {
                 let fragment = |json| Fragment {
                     json,
                     receipt: None,
@@ -155,6 +155,7 @@ impl Batch<'_> {
             .account(view, caller)
             .map_err(|error| (unit.first, error))?;
         let mut planned = Planned::default();
+        let mut room = self.room();
         let mut state = Arc::clone(&view.state);
         let mut ordinal = 0;
         let mut transaction = sql::Transaction::default();
@@ -168,7 +169,9 @@ impl Batch<'_> {
                 Statement::ExecuteAs(execute) => &execute.user,
                 _ => &user.name,
             };
-            let result = render::result(&plan.answer, acting_as).map_err(|error| (at, error))?;
+            let result = render::result(&plan.answer, acting_as, room);
+            let result = result.map_err(|error| (at, error))?;
+            room = room.saturating_sub(result.len());
             planned.results.push(result);
             if unit.transaction && plan.writes && offset + 1 < unit.statements.len() {
                 let mut overlay = Overlay::new(state);
@@ -241,6 +244,12 @@ impl Batch<'_> {
         Ok(envelope)
     }
 
+    /// Is the answer to be kept even if there is nothing to do? Under a key it is: the same request
+    /// would else do something once there is something to do. Reads are just read again.
+    fn is_remembered(&self, unit: &Unit<'_>) -> bool {
+        self.call.idempotency_key.is_some() && !unit.statements.iter().all(Statement::is_read)
+    }
+
     fn idempotency(&self, results: &[String], last: usize) -> Option<Idempotency> {
         let key = self.call.idempotency_key.clone()?;
         let answer = results.join(&SEPARATOR.to_string());
@@ -281,7 +290,7 @@ impl Batch<'_> {
         let stored = String::from_utf8(replayed.answer.to_vec()).unwrap_or_default();
         let results = if stored.is_empty() {
             let answer = Answer::done("Done before; the answer was too large to be kept");
-            vec![render::result(&answer, &self.caller()?.user)?]
+            vec![render::result(&answer, &self.caller()?.user, self.room())?]
         } else {
             stored.split(SEPARATOR).map(str::to_owned).collect()
         };

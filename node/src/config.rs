@@ -1,6 +1,6 @@
 //! Options of `duet serve`: flag over environment over file over default.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -177,6 +177,10 @@ impl Config {
             },
             (false, true) => Begin::Refuse,
         };
+        // A variable that is set to nothing is not set.
+        let given = |secret: Option<String>| secret.filter(|secret| !secret.is_empty());
+        let root_password = given(args.root_password).or(given(file.root_password));
+        let cluster_secret = given(args.cluster_secret).or(given(file.cluster_secret));
         let long_poll_seconds = args
             .long_poll_max_seconds
             .or(file.long_poll_max_seconds)
@@ -187,7 +191,7 @@ impl Config {
                 "--long-poll-max-seconds must be at most {most}"
             )));
         }
-        Ok(Config {
+        let config = Config {
             node_id,
             data_dir: args
                 .data_dir
@@ -199,18 +203,44 @@ impl Config {
             advertise_rpc,
             begin,
             learner,
-            root_password: args.root_password.or(file.root_password),
-            cluster_secret: args
-                .cluster_secret
-                .or(file.cluster_secret)
-                .unwrap_or_default(),
+            root_password,
+            cluster_secret: cluster_secret.unwrap_or_default(),
             long_poll_max_ms: long_poll_seconds * 1000,
             log_format: args.log_format.or(file.log_format),
             log: args
                 .log
                 .or(file.log)
                 .unwrap_or_else(|| "info,openraft=warn".into()),
-        })
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Options that are each well formed and cannot stand together.
+    fn check(&self) -> Result<(), ConfigError> {
+        let (least, most) = (limits::PASSWORD_MIN_BYTES, limits::PASSWORD_MAX_BYTES);
+        let fits = |password: &String| (least..=most).contains(&password.len());
+        if !self.root_password.as_ref().is_none_or(fits) {
+            return Err(bad(format!(
+                "DUET_ROOT_PASSWORD must have {least} to {most} bytes"
+            )));
+        }
+        let (http, rpc) = (self.http, self.rpc);
+        if self.cluster_secret.is_empty() && !rpc.ip().is_loopback() {
+            return Err(bad(format!(
+                "DUET_CLUSTER_SECRET is missing: with --rpc {rpc} anybody who reaches this port \
+                 could join the cluster; give all its nodes the same secret"
+            )));
+        }
+        if self.advertise_rpc.is_none() && rpc.ip().is_unspecified() {
+            return Err(no_address("rpc", rpc, "HOST:PORT"));
+        }
+        // No other machine joins a node whose RPC listener is on loopback, so none is told of it.
+        let alone = rpc.ip().is_loopback() && !matches!(self.begin, Begin::Join(_));
+        if self.advertise_http.is_none() && http.ip().is_unspecified() && !alone {
+            return Err(no_address("http", http, "URL"));
+        }
+        Ok(())
     }
 }
 
@@ -229,13 +259,23 @@ fn read_file(path: &Path) -> Result<FileConfig, ConfigError> {
     })
 }
 
-/// Addresses are numeric or `localhost`; a name that the resolver may change is for `advertise`.
+/// Where to listen. A name is looked up once, now; where it has several addresses the first counts.
 fn address(option: &str, given: Option<String>, default: &str) -> Result<SocketAddr, ConfigError> {
     let text = given.unwrap_or_else(|| default.to_owned());
+    // Some systems put ::1 first; the other nodes on this machine are told 127.0.0.1.
     let numeric = text.replacen("localhost", "127.0.0.1", 1);
-    numeric
-        .parse()
-        .map_err(|_| bad(format!("--{option} must be ADDRESS:PORT, not {text:?}")))
+    let found = numeric
+        .to_socket_addrs()
+        .map_err(|e| bad(format!("--{option} must be HOST:PORT, not {text:?}: {e}")))?
+        .next();
+    found.ok_or_else(|| bad(format!("--{option}: {text:?} has no address")))
+}
+
+fn no_address(option: &str, listener: SocketAddr, form: &str) -> ConfigError {
+    bad(format!(
+        "--advertise-{option} {form} is missing: nobody can reach a node at {listener}, the address \
+         that --{option} names"
+    ))
 }
 
 #[cfg(test)]
@@ -261,11 +301,12 @@ mod tests {
     fn a_node_others_can_reach_does_not() {
         for args in [
             ServeArgs {
-                http: Some("0.0.0.0:8080".into()),
+                http: Some("10.0.0.1:8080".into()),
                 ..Default::default()
             },
             ServeArgs {
                 rpc: Some("10.0.0.1:9188".into()),
+                cluster_secret: Some("between us".into()),
                 ..Default::default()
             },
             ServeArgs {
@@ -279,6 +320,86 @@ mod tests {
         ] {
             assert_eq!(resolve(args).ok().map(|c| c.begin), Some(Begin::Refuse));
         }
+    }
+
+    /// A node that others can reach.
+    fn open(rpc: &str) -> ServeArgs {
+        ServeArgs {
+            rpc: Some(rpc.into()),
+            bootstrap: Some(true),
+            cluster_secret: Some("between us".into()),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_node_others_can_reach_needs_a_secret() {
+        assert!(resolve(open("10.0.0.1:9188")).is_ok());
+        for secret in [None, Some(String::new())] {
+            let args = ServeArgs {
+                cluster_secret: secret,
+                ..open("10.0.0.1:9188")
+            };
+            let error = resolve(args).err().expect("refused");
+            assert!(error.contains("DUET_CLUSTER_SECRET"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_password_is_none_and_a_short_one_is_refused() {
+        let args = |password: &str| ServeArgs {
+            root_password: Some(password.into()),
+            ..Default::default()
+        };
+        let config = resolve(args("")).expect("resolves");
+        assert_eq!(config.root_password, None);
+        let error = resolve(args("1234567")).err().expect("refused");
+        assert!(error.contains("DUET_ROOT_PASSWORD"), "{error}");
+        assert!(resolve(args("12345678")).is_ok());
+    }
+
+    #[test]
+    fn a_node_on_all_addresses_says_under_which_it_is_reached() {
+        let error = resolve(open("0.0.0.0:9188")).err().expect("refused");
+        assert!(error.contains("--advertise-rpc"), "{error}");
+        let rpc = ServeArgs {
+            advertise_rpc: Some("db1:9188".into()),
+            http: Some("[::]:8080".into()),
+            ..open("0.0.0.0:9188")
+        };
+        let error = resolve(rpc.clone()).err().expect("refused");
+        assert!(error.contains("--advertise-http"), "{error}");
+        let both = ServeArgs {
+            advertise_http: Some("http://db1:8080".into()),
+            ..rpc
+        };
+        assert!(resolve(both).is_ok());
+        // In a container that nobody joins, say.
+        let alone = ServeArgs {
+            http: Some("0.0.0.0:8080".into()),
+            bootstrap: Some(true),
+            ..Default::default()
+        };
+        assert!(resolve(alone).is_ok());
+    }
+
+    #[test]
+    fn a_listener_may_be_named() {
+        let args = ServeArgs {
+            http: Some("localhost:8080".into()),
+            ..Default::default()
+        };
+        let config = resolve(args).expect("resolves");
+        assert_eq!(config.http, SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let args = ServeArgs {
+            http: Some("no.such.host.invalid:8080".into()),
+            ..Default::default()
+        };
+        let error = resolve(args).err().expect("refused");
+        assert!(
+            error.contains("--http") && error.contains("no.such.host"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use types::ErrorCode;
 
-use crate::options::{Answer, RequestOptions};
+use crate::options::{Answer, RequestOptions, Safety};
 use crate::{Error, UnknownCause};
 
 /// How much longer than the request's deadline the answer is waited for, so that the server's own
@@ -174,22 +174,33 @@ impl Sender {
         let attempts = self.urls.len() * self.settings.rounds as usize;
         let mut attempt = 0;
         while attempt < attempts {
-            let token = if call.with_token {
-                Some(self.token().await?)
-            } else {
-                None
+            // A repeatable read is as good as never sent if it is refused in the end.
+            let unsure = maybe_happened && call.options.safety == Safety::Once;
+            let token = match call.with_token {
+                false => None,
+                true => match self.token().await {
+                    Ok(token) => Some(token),
+                    Err(error) => return Err(without_token(error, last.filter(|_| unsure))),
+                },
             };
             let node = self.preferred.load(Ordering::Relaxed) % self.urls.len();
             let left = deadline.saturating_duration_since(Instant::now());
             let failure = match self.once(node, &call, token.as_deref(), left).await {
                 Attempt::Answered(answer) => return Ok(answer),
-                Attempt::Refused(error) => return Err(Error::Refused(Box::new(error))),
-                Attempt::TokenExpired(error) if token_renewed => {
-                    return Err(Error::Refused(Box::new(error)));
+                // What became of an earlier try is not looked at for whom the server does not know.
+                Attempt::Refused(error) if unsure && matches!(error.status, 401 | 403) => {
+                    return Err(Failure::Server(error).into_unknown());
                 }
+                Attempt::Refused(error) => return Err(Error::Refused(Box::new(error))),
                 Attempt::TokenExpired(error) => {
+                    let renewed = match token_renewed {
+                        true => Err(Error::Refused(Box::new(error))),
+                        false => self.renew_token(error).await,
+                    };
+                    if let Err(error) = renewed {
+                        return Err(without_token(error, last.filter(|_| unsure)));
+                    }
                     token_renewed = true;
-                    self.renew_token(error).await?;
                     continue;
                 }
                 Attempt::MaybeHappened(failure) if !call.options.repeatable() => {
@@ -372,6 +383,19 @@ impl Sender {
         self.login(&credentials.user, &credentials.password)
             .await
             .map(|_| ())
+    }
+}
+
+/// How a request ends that was not sent for want of a token: it did not happen, whatever became of
+/// logging in, unless an `earlier` try may have.
+fn without_token(error: Error, earlier: Option<Failure>) -> Error {
+    match (earlier, error) {
+        (Some(failure), _) => failure.into_unknown(),
+        (None, Error::Unknown(UnknownCause::Server(error))) => Error::Refused(error),
+        (None, Error::Unknown(cause)) => Error::Unreachable {
+            tried: vec![cause.to_string()],
+        },
+        (None, error) => error,
     }
 }
 

@@ -246,6 +246,32 @@ async fn a_repeatable_request_that_never_gets_an_answer_stays_unknown() {
 }
 
 #[tokio::test]
+async fn a_refusal_to_a_stranger_does_not_undo_what_may_have_happened() {
+    let refusals = [
+        refusal(403, "PERMISSION_DENIED", false, false),
+        refusal(401, "TOKEN_EXPIRED", false, false),
+    ];
+    for refusal in refusals {
+        let node = FakeNode::start([Reply::Hangup, refusal]).await;
+        let options = RequestOptions::idempotent("key-1");
+        let error = client(&[&node.url])
+            .execute(&SqlRequest::new("INSERT"), &options)
+            .await
+            .unwrap_err();
+        assert!(error.maybe_applied(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_whose_answer_is_lost_leaves_no_doubt_about_the_write_after_it() {
+    let node = FakeNode::start([Reply::Hangup, Reply::Hangup]).await;
+    let builder = Client::builder().url(&node.url).credentials("u", "p");
+    let duet = builder.rounds(2).build().unwrap();
+    let error = duet.sql("INSERT").await.unwrap_err();
+    assert!(matches!(&error, Error::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_refusal_is_final() {
     let node = FakeNode::start([refusal(400, "UNIQUE_VIOLATION", false, false)]).await;
     let error = client(&[&node.url]).sql("INSERT").await.unwrap_err();

@@ -135,7 +135,7 @@ impl Changes {
         metrics::look(&self.core, |metrics| self.answers(metrics, node_id))
     }
 
-    /// Has a majority of the voters answered this leader lately? False on a node that does not lead.
+    /// Has a majority of the voters answered this leader lately? False on any other node.
     pub(crate) fn quorum_answers(&self) -> bool {
         metrics::look(&self.core, |metrics| {
             let voters: Vec<NodeId> = metrics.membership_config.voter_ids().collect();

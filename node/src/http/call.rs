@@ -158,9 +158,9 @@ pub async fn read_body(incoming: &Incoming, body: &mut Body, deadline: Instant) 
     }
 }
 
-/// Reads what a refused request still sends and drops it, within bounds. A connection that is closed
-/// while its client writes is reset, and the answer is lost with it (RFC 9112 §9.6). False: there
-/// may be more.
+/// Reads what a refused request still sends and drops it, within bounds. A connection that is
+/// closed while its client writes is reset, and the answer is lost with it (RFC 9112 §9.6). False:
+/// there may be more.
 pub async fn discard(headers: &HeaderMap, mut body: Body) -> bool {
     // Such a client sends nothing before it is told to go on, and reading would tell it so.
     if headers.contains_key(header::EXPECT) {

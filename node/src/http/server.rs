@@ -276,6 +276,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn http_2_is_spoken_without_an_upgrade() {
+        let (address, _stop, _served) = start(hello(), Patience::default());
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        // The preface, no settings, and GET http://x/ as the whole of stream 1 (RFC 9113, 7541).
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        bytes.extend([0, 0, 6, 1, 5, 0, 0, 0, 1]);
+        bytes.extend([0x82, 0x86, 0x84, 0x41, 1, b'x']);
+        stream.write_all(&bytes).await.expect("writes");
+        let mut answer = Vec::new();
+        let peer = b"127.0.0.1";
+        while !answer.windows(peer.len()).any(|part| part == peer) {
+            let read = stream.read_buf(&mut answer).await.expect("reads");
+            assert!(read > 0, "closed after {answer:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_request_under_way_is_answered_when_the_server_stops() {
         let (asked, mut was_asked) = mpsc::channel::<oneshot::Sender<()>>(1);
         let handler = move || {

@@ -176,7 +176,7 @@ fn own_member(config: &Config, http: SocketAddr, rpc: &TcpListener) -> Result<Me
     })
 }
 
-/// Under which URL a node is reached that is told of none. A node on all addresses, which nobody can
+/// Under which URL a node is reached that was told of none. One on all addresses, which nobody can
 /// join (or the configuration would have been refused), is reached on this machine.
 fn url_of(mut http: SocketAddr) -> String {
     if http.ip().is_unspecified() {

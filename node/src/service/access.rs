@@ -41,8 +41,8 @@ impl Access {
         })
     }
 
-    /// The caller's account as it is now, and the log index that says so: for what must not be given
-    /// out on the word of a node that lags, such as a new token.
+    /// The caller's account as it is now, and the log index that says so: for what must not be
+    /// given out on the word of a node that lags, such as a new token.
     pub async fn current(
         &self,
         caller: &Caller,

@@ -371,9 +371,7 @@ mod tests {
             let options = Options::new(1, "test", path, member, secret, Handle::current());
             let raft = Raft::start(options).await.expect("starts");
             let consensus = Consensus::new(raft.clone(), FatalReporter::new().0);
-            let config = Config::resolve(ServeArgs::default())
-                .ok()
-                .expect("resolves");
+            let config = Config::resolve(ServeArgs::default()).expect("resolves");
             let identity = Identity::new("test".into(), 1, Origin::Founder);
             let catalog = Catalog::new();
             let facts = Arc::new(ClusterFacts::new(catalog.clone()));

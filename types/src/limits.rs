@@ -167,8 +167,8 @@ pub const STORAGE_INFO_LOG_BYTES: usize = 16 * MIB;
 pub const REPLAN_MAX: u32 = 64;
 /// Requests one node may have forwarded and not yet answered. Beyond: 503 `OVERLOADED`.
 pub const FORWARD_IN_FLIGHT_MAX: usize = 8_192;
-/// An answer of the leader to another node goes out in parts of this size, so that it fits a
-/// message ([`RPC_MESSAGE_MAX_BYTES`]) and others are not kept waiting behind it.
+/// An answer of the leader to another node goes out in parts of this size, each of which fits a
+/// message ([`RPC_MESSAGE_MAX_BYTES`]).
 pub const FORWARD_PART_BYTES: usize = MIB;
 /// Requests one node serves at once over HTTP. Beyond: 503 `OVERLOADED`.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 8_192;

@@ -8,3 +8,4 @@ mod log_store;
 mod state_machine;
 mod suite;
 mod support;
+mod surgery;

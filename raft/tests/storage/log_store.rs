@@ -227,21 +227,13 @@ async fn a_log_that_lost_its_end_is_refused() {
 
 #[tokio::test]
 async fn a_log_that_lost_its_vote_is_refused() {
-    // What became of the vote of term 7, and whether the marker has seen it.
-    let older = |engine: &Arc<MemoryEngine>| {
-        let older = vote_record(5, 2);
-        let put = |value| Op::Put {
-            key: keys::vote(),
-            value,
-        };
-        engine.write(&[put(older)], Durability::Synced).unwrap();
+    // What became of the vote of term 7.
+    let older = Op::Put {
+        key: keys::vote(),
+        value: vote_record(5, 2),
     };
-    let gone = |engine: &Arc<MemoryEngine>| {
-        let delete = Op::Delete { key: keys::vote() };
-        engine.write(&[delete], Durability::Synced).unwrap();
-    };
-    let losses: [&dyn Fn(&Arc<MemoryEngine>); 2] = [&older, &gone];
-    for lose in losses {
+    let gone = Op::Delete { key: keys::vote() };
+    for loss in [older, gone] {
         let (engine, dir) = (Arc::new(MemoryEngine::new()), tempfile::tempdir().unwrap());
         {
             let mut log = open(&engine, dir.path()).unwrap();
@@ -249,7 +241,7 @@ async fn a_log_that_lost_its_vote_is_refused() {
             log.save_vote(&Vote::new(7, 1)).await.unwrap();
         }
         drop(open(&engine, dir.path()).unwrap());
-        lose(&engine);
+        engine.write(&[loss], Durability::Synced).unwrap();
         let error = open(&engine, dir.path()).err().unwrap().to_string();
         assert!(error.contains("vote was lost"), "{error}");
     }

@@ -280,3 +280,20 @@ pub fn transfer(from: &SnapshotDir, to: &SnapshotStore, chunk: usize) -> Snapsho
     }
     receiver
 }
+
+pub fn store(state: &StateMachine) -> Arc<StateStore> {
+    Arc::clone(state.handle().store())
+}
+
+pub fn dump_of(state: &StateMachine) -> Vec<storage::Pair> {
+    dump(store(state).snapshot().1.as_ref())
+}
+
+pub fn names_in(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}

@@ -174,8 +174,8 @@ impl Clock {
         }
     }
 
-    /// How long ago the wall clock jumped by more than [`WALL_JUMP_MAX`], if it did since the start;
-    /// or a leadership of this node began with a clock so far from the log's.
+    /// How long ago the wall clock jumped by more than [`WALL_JUMP_MAX`], if it did since the
+    /// start; or a leadership of this node began with a clock so far from the log's.
     pub fn since_wall_jump(&self) -> Option<Duration> {
         let (monotonic, wall) = (self.source.monotonic(), self.source.wall());
         let mut state = self.state();

@@ -44,9 +44,9 @@ struct End {
     vote_term: Term,
 }
 
-/// What a marker promises: the log's entry there, or one after it, was durable, and so was the vote.
-/// Entry 0 is what a log begins with; a marker on it promises no entry, so that it can say "no
-/// entries".
+/// What a marker promises: the log's entry there, or one after it, was durable, and so was the
+/// vote. Entry 0 is what a log begins with; a marker on it promises no entry, so that it can say
+/// "no entries".
 pub(super) struct Promise {
     pub entry: Option<PromisedEntry>,
     pub vote_term: Term,

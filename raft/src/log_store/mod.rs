@@ -109,8 +109,9 @@ impl LogStore {
     /// election.
     ///
     /// # Errors
-    /// [`storage::Error::Corrupt`] for a damaged entry, a hole, or a log that ends, or whose vote is,
-    /// before what its marker promises; [`storage::Error::Io`] where the engine or a thread fails.
+    /// [`storage::Error::Corrupt`] for a damaged entry, a hole, or a log that ends, or whose vote
+    /// is, before what its marker promises; [`storage::Error::Io`] where the engine or a thread
+    /// fails.
     pub fn open(engine: Arc<dyn Engine>, marker: &Path) -> storage::Result<LogStore> {
         let (marker, promise) = marker::open(marker)?;
         let memory = recovery::recover(engine.snapshot().as_ref(), &promise)?;

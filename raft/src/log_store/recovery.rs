@@ -106,9 +106,9 @@ fn check_vote(promised: Term, vote: Option<Vote>, last: Option<LogId>) -> Result
 }
 
 /// The committed position as far as this log can tell. Builds before the first release could write
-/// it ahead of the log, which consensus cannot start from. It is a lower bound, so a lower one is as
-/// right; but the log's end is one only where it is of the same leadership: another's may have been
-/// replaced.
+/// it ahead of the log, which consensus cannot start from. It is a lower bound, so a lower one is
+/// as right; but the log's end is one only where it is of the same leadership: another's may have
+/// been replaced.
 fn within(committed: LogId, last: Option<LogId>) -> Option<LogId> {
     match last {
         Some(last) if committed.index <= last.index => Some(committed),

@@ -136,8 +136,9 @@ impl Writer {
     ///
     /// Consensus knows entries to be committed that are still in the queue, and a position ahead of
     /// the log could not be recovered from. One that comes too early is kept until its entry is on
-    /// the disk, rather than cut back to the log's end: the end of the moment need not be committed,
-    /// and with a queue that is never empty each later position would come too early as well.
+    /// the disk, rather than cut back to the log's end: the end of the moment need not be
+    /// committed, and with a queue that is never empty each later position would come too early
+    /// as well.
     fn add_committed(&mut self, group: &mut Group) {
         let end = group.durable_end;
         let durable = |id: &LogId| id.index < end;

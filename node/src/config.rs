@@ -156,8 +156,9 @@ impl Config {
         let http = address("http", args.http.or(file.http), "127.0.0.1:8080")?;
         let rpc = address("rpc", args.rpc.or(file.rpc), "127.0.0.1:9188")?;
         let node_id = args.node_id.or(file.node_id);
-        if node_id == Some(0) {
-            return Err(bad("--node-id must be 1 or higher"));
+        if node_id.is_some_and(|id| id == 0 || id > limits::NODE_ID_MAX) {
+            let most = limits::NODE_ID_MAX;
+            return Err(bad(format!("--node-id must be 1 or higher, up to {most}")));
         }
         let advertise_http = args.advertise_http.or(file.advertise_http);
         let advertise_rpc = args.advertise_rpc.or(file.advertise_rpc);
@@ -441,10 +442,12 @@ mod tests {
             ..Default::default()
         };
         assert!(resolve(args).err().expect("refused").contains("--http"));
-        let args = ServeArgs {
-            node_id: Some(0),
-            ..Default::default()
-        };
-        assert!(resolve(args).err().expect("refused").contains("--node-id"));
+        for node_id in [0, limits::NODE_ID_MAX + 1, u64::MAX] {
+            let args = ServeArgs {
+                node_id: Some(node_id),
+                ..Default::default()
+            };
+            assert!(resolve(args).err().expect("refused").contains("--node-id"));
+        }
     }
 }

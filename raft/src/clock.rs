@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use types::ids::{LeaseTimeMs, Term, WallTimeUs};
 
-/// How far the wall clock may differ from elapsed time between two looks before it counts as a
-/// jump.
+/// How far the wall clock may differ from what was expected before it counts as a jump: from the
+/// time that passed between two looks; at the start of a leadership, from the log's wall clock.
 pub const WALL_JUMP_MAX: Duration = Duration::from_secs(5);
 
 /// What tells the time; tests bring their own.
@@ -76,6 +76,8 @@ struct State {
     seen: (Duration, WallTimeUs),
     /// Monotonic time of the last jump.
     jumped_at: Option<Duration>,
+    /// The last wall clock heard of in the log while it was written, and when that was.
+    heard: Option<(Duration, WallTimeUs)>,
 }
 
 struct Leadership {
@@ -95,14 +97,28 @@ impl Clock {
                 last: Stamps::default(),
                 seen,
                 jumped_at: None,
+                heard: None,
             }),
+        }
+    }
+
+    /// An entry with this wall clock was applied here, soon after its leader had made it. Not to be
+    /// called for entries from before this process started.
+    pub fn heard(&self, wall_time: WallTimeUs) {
+        let now = self.source.monotonic();
+        let mut state = self.state();
+        if state.heard.is_none_or(|(_, known)| known < wall_time) {
+            state.heard = Some((now, wall_time));
         }
     }
 
     /// This node leads from now on in `term`, and `last` are the largest stamps in the log below
     /// its first entry. Calling it again for the same term changes nothing.
+    ///
+    /// Where this machine's wall clock is not where the log's must be by now, that counts as a
+    /// jump: one of the two leaders' clocks is wrong.
     pub fn lead(&self, term: Term, last: Stamps) {
-        let now = self.source.monotonic();
+        let (now, wall) = (self.source.monotonic(), self.source.wall());
         let mut state = self.state();
         if state
             .leadership
@@ -112,6 +128,7 @@ impl Clock {
             return;
         }
         state.observe(last);
+        state.compare_with_log(now, wall);
         let lease_base = state.last.lease_time;
         state.leadership = Some(Leadership {
             term,
@@ -158,7 +175,7 @@ impl Clock {
     }
 
     /// How long ago the wall clock jumped by more than [`WALL_JUMP_MAX`], if it did since the
-    /// start.
+    /// start; or a leadership of this node began with a clock so far from the log's.
     pub fn since_wall_jump(&self) -> Option<Duration> {
         let (monotonic, wall) = (self.source.monotonic(), self.source.wall());
         let mut state = self.state();
@@ -178,10 +195,29 @@ impl State {
         self.last.wall_time = self.last.wall_time.max(stamps.wall_time);
     }
 
+    /// How long the log was idle is known only where its last entry was seen as it came. Otherwise
+    /// the log's clock may be any time behind, but still not ahead.
+    fn compare_with_log(&mut self, monotonic: Duration, wall: WallTimeUs) {
+        let off = match self.heard {
+            Some((at, heard)) if heard == self.last.wall_time => {
+                wall.abs_diff(after(heard, monotonic.saturating_sub(at)))
+            }
+            _ => u64::try_from(self.last.wall_time.saturating_sub(wall)).unwrap_or(0),
+        };
+        let off = Duration::from_micros(off);
+        if off > WALL_JUMP_MAX {
+            let off_ms = off.as_millis();
+            tracing::warn!(
+                off_ms,
+                "this machine's wall clock is not where the log's is"
+            );
+            self.jumped_at = Some(monotonic);
+        }
+    }
+
     fn notice_jump(&mut self, monotonic: Duration, wall: WallTimeUs) {
         let (seen_monotonic, seen_wall) = self.seen;
-        let elapsed = monotonic.saturating_sub(seen_monotonic).as_micros();
-        let expected = seen_wall.saturating_add(i64::try_from(elapsed).unwrap_or(i64::MAX));
+        let expected = after(seen_wall, monotonic.saturating_sub(seen_monotonic));
         let off = Duration::from_micros(wall.abs_diff(expected));
         if off > WALL_JUMP_MAX {
             tracing::warn!(jump_ms = off.as_millis(), "the wall clock jumped");
@@ -189,6 +225,10 @@ impl State {
         }
         self.seen = (monotonic, wall);
     }
+}
+
+fn after(wall: WallTimeUs, elapsed: Duration) -> WallTimeUs {
+    wall.saturating_add(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -268,6 +308,41 @@ mod tests {
         assert_eq!(clock.since_wall_jump(), Some(Duration::ZERO));
         hands.set(3_100, -48_000_000);
         assert_eq!(clock.since_wall_jump(), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_new_leader_whose_clock_is_not_the_logs_counts_as_a_jump() {
+        // What was heard, after how long of silence it leads, and its own clock then; in ms.
+        let at = |heard: Option<i64>, silence: u64, wall: i64| {
+            let hands = Hands::default();
+            hands.set(0, 1_000_000_000);
+            let clock = Clock::new(Box::new(hands.clone()));
+            if let Some(heard) = heard {
+                clock.heard(heard * 1000);
+            }
+            hands.set(silence, wall * 1000);
+            clock.lead(2, stamps(0, heard.unwrap_or(1_000_000) * 1000));
+            jumped(&clock)
+        };
+        assert!(!at(Some(1_000_000), 0, 1_000_400));
+        assert!(
+            !at(Some(1_000_000), 3_600_000, 4_600_400),
+            "idle for an hour"
+        );
+        assert!(at(Some(1_000_000), 0, 1_006_000), "ahead");
+        assert!(at(Some(1_000_000), 0, 994_000), "behind");
+        assert!(
+            at(Some(1_000_000), 3_600_000, 1_000_000),
+            "behind by the idle hour"
+        );
+        // After a restart nothing is known of how old the log is.
+        assert!(!at(None, 0, 90_000_000));
+        assert!(!at(None, 0, 999_000));
+        assert!(at(None, 0, 994_000));
+    }
+
+    fn jumped(clock: &Clock) -> bool {
+        clock.state().jumped_at.is_some()
     }
 
     #[test]

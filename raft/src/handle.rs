@@ -1,7 +1,6 @@
 //! The handle the rest of the node holds.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,11 +11,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use types::command::Envelope;
 use types::ids::{LogIndex, NodeId};
-use types::limits::{APPLY_LAG_MAX_ENTRIES, SNAPSHOT_LOG_BYTES};
+use types::limits::APPLY_LAG_MAX_ENTRIES;
 use types::outcome::Outcome;
 
 use crate::batcher::Batcher;
 use crate::clock::{Clock, Stamps};
+use crate::compaction;
 use crate::error::{
     Fatal, InitializeError, MembershipError, ProposeError, ReadIndexError, StartError, Stopped,
 };
@@ -31,7 +31,7 @@ use crate::read_index::{NoLeader, ReadIndex};
 use crate::rpc::RpcService;
 use crate::rpc::auth::Identity;
 use crate::rpc::messages::StatusResponse;
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{SnapshotError, make_dir};
 use crate::state_machine::{ApplyCounters, RequestId, StateHandle, StateMachine, StateStore};
 use crate::status::{self, Status};
 use crate::type_config::{Member, TypeConfig};
@@ -39,8 +39,8 @@ use crate::type_config::{Member, TypeConfig};
 /// openraft, with this crate's state machine.
 pub(crate) type Core = openraft::Raft<TypeConfig, StateMachine>;
 
-/// How often the log is looked at for whether it is time for a snapshot.
-const SNAPSHOT_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a snapshot that somebody waits for is asked for again.
+const SNAPSHOT_ASK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A node's part in the cluster. Cheap to clone; all clones are the same node.
 #[derive(Clone)]
@@ -141,7 +141,8 @@ impl Raft {
             .map_err(|fatal| fatal_of(&fatal))?;
 
         let clock = Arc::new(Clock::new(options.clock));
-        let (leadership, following) = leadership::follow(&core, store.clone(), clock.clone());
+        let (leadership, following) =
+            leadership::follow(&core, store.clone(), clock.clone(), recover_to);
         let batcher = Batcher::start(node_id, core.clone(), clock.clone(), leadership.clone());
         let reads = ReadIndex::start(core.clone(), peers.clone(), leadership.clone());
         let silence_max = 2 * timing.election_max;
@@ -149,7 +150,7 @@ impl Raft {
         let tasks = vec![
             following,
             tokio::spawn(look_after_members(changes.clone())),
-            tokio::spawn(take_snapshots(core.clone(), log.clone())),
+            tokio::spawn(compaction::look_after_log(core.clone(), log.clone())),
         ];
         let applied = store.applied_index();
         let inner = Inner {
@@ -377,17 +378,24 @@ impl Raft {
     /// it when it is done.
     pub async fn take_snapshot(&self) -> Result<LogIndex, Stopped> {
         let wanted = self.applied();
-        self.trigger_snapshot().await?;
-        let reached = move |metrics: &RaftMetrics<TypeConfig>| {
-            metrics
-                .snapshot
-                .map(|log_id| log_id.index)
-                .filter(|index| *index >= wanted)
-        };
-        metrics::wait_for(&self.inner.core, reached).await
+        loop {
+            self.trigger_snapshot().await?;
+            let reached = |metrics: &RaftMetrics<TypeConfig>| {
+                metrics
+                    .snapshot
+                    .map(|log_id| log_id.index)
+                    .filter(|index| *index >= wanted)
+            };
+            // Asked while one is being made, which may have begun before `wanted`, the core does
+            // nothing.
+            let made = metrics::wait_for(&self.inner.core, reached);
+            if let Ok(made) = tokio::time::timeout(SNAPSHOT_ASK_INTERVAL, made).await {
+                return made;
+            }
+        }
     }
 
-    /// Asks for a snapshot of this node. Returns at once.
+    /// Asks for a snapshot of this node. Returns at once. Nothing happens if one is being made.
     pub async fn trigger_snapshot(&self) -> Result<(), Stopped> {
         self.inner
             .core
@@ -472,16 +480,13 @@ fn open_storage(
     data_dir: &Path,
     engines: Engines,
 ) -> Result<(LogStore, Arc<StateStore>), StartError> {
-    fs::create_dir_all(data_dir).map_err(|error| storage::Error::Io {
-        operation: "creation of the data directory",
-        message: format!("{}: {error}", data_dir.display()),
-    })?;
-    let (log_engine, open_state) = engines.open(data_dir)?;
-    let log = LogStore::open(log_engine, &data_dir.join("log.marker"))?;
     let refused = |error| match error {
         SnapshotError::Storage(error) => StartError::Storage(error),
         other => StartError::Core(Fatal::Storage(other.to_string())),
     };
+    make_dir(data_dir).map_err(refused)?;
+    let (log_engine, open_state) = engines.open(data_dir)?;
+    let log = LogStore::open(log_engine, &data_dir.join("log.marker"))?;
     let store = StateStore::open(data_dir, open_state).map_err(refused)?;
     store.check_reaches(&log.handle()).map_err(refused)?;
     Ok((log, Arc::new(store)))
@@ -498,20 +503,4 @@ fn fatal_of(fatal: &CoreFatal<TypeConfig>) -> Fatal {
 async fn look_after_members(changes: Arc<Changes>) {
     // Ends with the core; there is nothing to say that the core does not say.
     let Err(Stopped) = changes.look_after().await;
-}
-
-/// Takes a snapshot whenever the log has grown enough since the last one.
-async fn take_snapshots(core: Core, log: LogHandle) {
-    let mut every = tokio::time::interval(SNAPSHOT_LOOK_INTERVAL);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        every.tick().await;
-        let covered = metrics::look(&core, |metrics| metrics.snapshot.map(|log_id| log_id.index));
-        if log.bytes_after(covered) < SNAPSHOT_LOG_BYTES {
-            continue;
-        }
-        if core.trigger().snapshot().await.is_err() {
-            return;
-        }
-    }
 }

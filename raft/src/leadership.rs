@@ -6,7 +6,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{RaftMetrics, ServerState};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use types::ids::{NodeId, Term};
+use types::ids::{LogIndex, NodeId, Term};
 
 use crate::clock::{Clock, Stamps};
 use crate::handle::Core;
@@ -60,12 +60,14 @@ impl Facts {
     }
 }
 
-/// Follows the core's metrics, and starts and stops the clock with this node's leadership. The
-/// channel closes when the core ends.
+/// Follows the core's metrics, and starts and stops the clock with this node's leadership. Entries
+/// up to `recover_to` were in the log when the process started. The channel closes when the core
+/// ends.
 pub(crate) fn follow(
     core: &Core,
     store: Arc<StateStore>,
     clock: Arc<Clock>,
+    recover_to: Option<LogIndex>,
 ) -> (watch::Receiver<Leadership>, JoinHandle<()>) {
     let mut metrics = core.metrics();
     let (sender, receiver) = watch::channel(Leadership::default());
@@ -77,6 +79,10 @@ pub(crate) fn follow(
                 let facts = Facts::of(&metrics);
                 (facts != known).then(|| (facts, member(&metrics, facts.leader)))
             };
+            let applied = store.applied();
+            if applied.index() > recover_to.unwrap_or(0) {
+                clock.heard(applied.wall_time);
+            }
             if let Some((facts, leader_member)) = seen {
                 known = facts;
                 announce(facts, leader_member, &store, &clock, &sender);

@@ -11,6 +11,7 @@ pub mod apply;
 mod batcher;
 pub mod clock;
 pub mod codec;
+mod compaction;
 pub mod error;
 mod handle;
 pub mod join;

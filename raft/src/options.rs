@@ -154,7 +154,7 @@ pub(crate) fn config(cluster_id: &str, timing: Timing) -> Result<openraft::Confi
         heartbeat_min_interval: Some(0),
         election_timeout_min: ms(timing.election_min),
         election_timeout_max: ms(timing.election_max),
-        // A whole snapshot, installation included; its progress is watched chunk by chunk.
+        // A whole snapshot, installation included; the sender watches that something moves.
         install_snapshot_timeout: ms(SNAPSHOT_TIMEOUT),
         send_snapshot_timeout: 0,
         snapshot_max_chunk_size: limits::SNAPSHOT_CHUNK_BYTES as u64,
@@ -162,7 +162,8 @@ pub(crate) fn config(cluster_id: &str, timing: Timing) -> Result<openraft::Confi
         max_payload_entries: 512,
         max_append_entries: Some(4_096),
         replication_lag_threshold: limits::LOG_KEEP_ENTRIES,
-        // Snapshots are taken by log bytes; a task of ours triggers them.
+        // Snapshots are taken by log bytes and by age; a task of ours triggers them, and purges by
+        // bytes what these entries are too many of.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: limits::LOG_KEEP_ENTRIES,
         purge_batch_size: 256,

@@ -3,11 +3,13 @@
 //! RocksDB cannot notice that the end of its last WAL is missing: cut at a record's border, or
 //! deleted, it opens as a shorter log. A node that votes with a log it once had is how committed
 //! entries get lost. So a lower bound of the durable log index is kept here; a log that ends before
-//! it has lost its end.
+//! it has lost its end. The same of the vote, which is in the same WAL: a node that forgot its vote
+//! might give another in the same term.
 //!
 //! ```text
 //! file := slot (4096 bytes) slot (4096 bytes)
-//! slot := magic (4 bytes) sequence (u64) index (u64) term (u64) crc32 of all before it (u32) zeros
+//! slot := magic (4 bytes) sequence (u64) index (u64) term (u64) term of the vote (u64)
+//!         crc32 of all before it (u32) zeros
 //! ```
 //! Numbers are big-endian. Writes alternate between the slots, so a torn one leaves the other; the
 //! higher sequence counts. A slot never written is all zeros.
@@ -21,19 +23,21 @@ use types::ids::{LogIndex, Term};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 
-const MAGIC: &[u8; 4] = b"DMK1";
+const MAGIC: &[u8; 4] = b"DMK2";
 /// Where the second slot starts: no disk writes in larger pieces that may tear as one.
 const SLOT_BYTES: usize = 4096;
 /// Bytes of a slot that mean something.
-const RECORD_BYTES: usize = 32;
+const RECORD_BYTES: usize = 40;
 
-/// A point in the log that was durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What of the log was durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Durable {
-    /// The entry's index.
+    /// An entry's index.
     pub index: LogIndex,
     /// The term it was proposed in.
     pub term: Term,
+    /// The term of the last vote; 0: there was none.
+    pub vote_term: Term,
 }
 
 /// The open file.
@@ -78,25 +82,30 @@ impl Marker {
         Ok((marker, held))
     }
 
-    /// Raises the bound: the log is durable up to and including `index`. Durable on return.
+    /// Raises the bound: the log is durable up to and including `durable.index`, and so is the
+    /// vote. Durable on return.
     ///
     /// # Panics
-    /// If `index` is below the bound: the log gets shorter only after [`lower`](Marker::lower).
-    pub fn record(&mut self, index: LogIndex, term: Term) -> Result<()> {
-        let below = self.held.is_some_and(|held| index < held.index);
+    /// If the index or the vote is below the bound: the log gets shorter only after
+    /// [`lower`](Marker::lower), and votes never go back.
+    pub fn record(&mut self, durable: Durable) -> Result<()> {
+        let held = self.held.unwrap_or_default();
         assert!(
-            !below,
-            "log index {index} is below the marker's {:?}",
-            self.held
+            durable.index >= held.index && durable.vote_term >= held.vote_term,
+            "{durable:?} is below the marker's {held:?}"
         );
-        self.set(Durable { index, term })
+        self.set(durable)
     }
 
     /// Lowers the bound to `index`, where it is higher: entries after it are going to be removed.
     /// Durable on return; only then may the log be shortened.
     pub fn lower(&mut self, index: LogIndex, term: Term) -> Result<()> {
         match self.held {
-            Some(held) if held.index > index => self.set(Durable { index, term }),
+            Some(held) if held.index > index => self.set(Durable {
+                index,
+                term,
+                ..held
+            }),
             _ => Ok(()),
         }
     }
@@ -139,8 +148,9 @@ fn slot(sequence: u64, durable: Durable) -> [u8; RECORD_BYTES] {
     bytes[4..12].copy_from_slice(&sequence.to_be_bytes());
     bytes[12..20].copy_from_slice(&durable.index.to_be_bytes());
     bytes[20..28].copy_from_slice(&durable.term.to_be_bytes());
-    let crc = crc32fast::hash(&bytes[..28]);
-    bytes[28..].copy_from_slice(&crc.to_be_bytes());
+    bytes[28..36].copy_from_slice(&durable.vote_term.to_be_bytes());
+    let crc = crc32fast::hash(&bytes[..36]);
+    bytes[36..].copy_from_slice(&crc.to_be_bytes());
     bytes
 }
 
@@ -175,6 +185,7 @@ fn parse_slot(slot: &[u8]) -> Option<(u64, Durable)> {
     let durable = Durable {
         index: number(12)?,
         term: number(20)?,
+        vote_term: number(28)?,
     };
     let sequence = number(4)?;
     (*record == self::slot(sequence, durable)).then_some((sequence, durable))

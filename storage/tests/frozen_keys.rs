@@ -20,6 +20,7 @@ fn state_keys() -> Vec<(Vec<u8>, &'static str)> {
         (meta::disk_version(), "0001016469736b5f76657273696f6e0001"),
         (meta::applied(), "0001016170706c6965640001"),
         (meta::cluster(), "000101636c75737465720001"),
+        (meta::idempotency_swept(), "0001016964656d706f74656e63795f73776570740001"),
         (catalog::counter("table"), "0001027461626c650001"),
         (catalog::namespace("demo"), "00010364656d6f0001"),
         (catalog::namespace("d\0"), "0001036400ff0001"),

@@ -18,6 +18,14 @@ fn path() -> (TempDir, PathBuf) {
     (dir, path)
 }
 
+fn at(index: u64, term: u64) -> Durable {
+    Durable {
+        index,
+        term,
+        vote_term: 4,
+    }
+}
+
 fn held(path: &std::path::Path) -> Option<Durable> {
     Marker::open(path).unwrap().1
 }
@@ -29,22 +37,16 @@ fn what_was_recorded_comes_back() {
     assert_eq!(nothing, None);
     assert_eq!(held(&path), None);
     for index in 1..10 {
-        marker.record(index, index / 3).unwrap();
-        assert_eq!(
-            held(&path),
-            Some(Durable {
-                index,
-                term: index / 3
-            })
-        );
+        marker.record(at(index, index / 3)).unwrap();
+        assert_eq!(held(&path), Some(at(index, index / 3)));
     }
     // Same index, new term: the entry was replaced.
-    marker.record(9, 7).unwrap();
-    assert_eq!(held(&path), Some(Durable { index: 9, term: 7 }));
+    marker.record(at(9, 7)).unwrap();
+    assert_eq!(held(&path), Some(at(9, 7)));
     drop(marker);
     let (mut marker, _) = Marker::open(&path).unwrap();
-    marker.record(10, 7).unwrap();
-    assert_eq!(held(&path), Some(Durable { index: 10, term: 7 }));
+    marker.record(at(10, 7)).unwrap();
+    assert_eq!(held(&path), Some(at(10, 7)));
 }
 
 #[test]
@@ -53,17 +55,13 @@ fn only_lower_goes_back() {
     let (mut marker, _) = Marker::open(&path).unwrap();
     marker.lower(5, 1).unwrap();
     assert_eq!(held(&path), None, "there was nothing to lower");
-    marker.record(8, 1).unwrap();
+    marker.record(at(8, 1)).unwrap();
     marker.lower(9, 1).unwrap();
-    assert_eq!(
-        held(&path),
-        Some(Durable { index: 8, term: 1 }),
-        "never raises"
-    );
+    assert_eq!(held(&path), Some(at(8, 1)), "never raises");
     marker.lower(3, 1).unwrap();
-    assert_eq!(held(&path), Some(Durable { index: 3, term: 1 }));
-    marker.record(4, 2).unwrap();
-    assert_eq!(held(&path), Some(Durable { index: 4, term: 2 }));
+    assert_eq!(held(&path), Some(at(3, 1)));
+    marker.record(at(4, 2)).unwrap();
+    assert_eq!(held(&path), Some(at(4, 2)));
 }
 
 #[test]
@@ -71,8 +69,8 @@ fn only_lower_goes_back() {
 fn a_log_that_got_shorter_unannounced_is_a_defect() {
     let (_dir, path) = path();
     let (mut marker, _) = Marker::open(&path).unwrap();
-    marker.record(8, 1).unwrap();
-    marker.record(7, 2).unwrap();
+    marker.record(at(8, 1)).unwrap();
+    marker.record(at(7, 2)).unwrap();
 }
 
 /// Cut off after every byte, the last write is not there and the one before it is.
@@ -83,7 +81,7 @@ fn a_torn_write_leaves_the_one_before() {
     let mut before = fs::read(&path).unwrap();
     for index in 1..=3 {
         let older = held(&path);
-        marker.record(index * 1_000_003, 1).unwrap();
+        marker.record(at(index * 1_000_003, 1)).unwrap();
         let newer = held(&path);
         let after = fs::read(&path).unwrap();
         let slot = if before[..SLOTS[1]] == after[..SLOTS[1]] {
@@ -91,7 +89,7 @@ fn a_torn_write_leaves_the_one_before() {
         } else {
             SLOTS[0]
         };
-        for torn in 0..=32 {
+        for torn in 0..=40 {
             let mut bytes = before.clone();
             bytes[slot..slot + torn].copy_from_slice(&after[slot..slot + torn]);
             let expected = if bytes == after { newer } else { older };
@@ -106,8 +104,8 @@ fn a_torn_write_leaves_the_one_before() {
 fn a_file_that_is_no_marker_is_refused() {
     let (_dir, path) = path();
     let (mut marker, _) = Marker::open(&path).unwrap();
-    marker.record(1, 1).unwrap();
-    marker.record(2, 1).unwrap();
+    marker.record(at(1, 1)).unwrap();
+    marker.record(at(2, 1)).unwrap();
     let mut bytes = fs::read(&path).unwrap();
     let damages: [fn(&mut Vec<u8>); 4] = [
         |bytes| SLOTS.into_iter().for_each(|at| bytes[at + 15] ^= 1),
@@ -127,11 +125,7 @@ fn a_file_that_is_no_marker_is_refused() {
     }
     bytes[SLOTS[1] + 15] ^= 1;
     fs::write(&path, &bytes).unwrap();
-    assert_eq!(
-        held(&path),
-        Some(Durable { index: 2, term: 1 }),
-        "one good slot is enough"
-    );
+    assert_eq!(held(&path), Some(at(2, 1)), "one good slot is enough");
 }
 
 /// The bytes are on disks.
@@ -139,12 +133,32 @@ fn a_file_that_is_no_marker_is_refused() {
 fn the_file_is_frozen() {
     let (_dir, path) = path();
     let (mut marker, _) = Marker::open(&path).unwrap();
-    marker.record(0x0102, 3).unwrap();
+    marker
+        .record(Durable {
+            index: 0x0102,
+            term: 3,
+            vote_term: 5,
+        })
+        .unwrap();
     let bytes = fs::read(&path).unwrap();
     let mut expected = vec![0; 8192];
-    let record = b"DMK1\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\0\x03";
-    expected[SLOTS[1]..SLOTS[1] + 28].copy_from_slice(record);
-    let crc = 0x75b9_4edc_u32;
-    expected[SLOTS[1] + 28..SLOTS[1] + 32].copy_from_slice(&crc.to_be_bytes());
+    let record = b"DMK2\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x05";
+    expected[SLOTS[1]..SLOTS[1] + 36].copy_from_slice(record);
+    let crc = 0x072e_da86_u32;
+    expected[SLOTS[1] + 36..SLOTS[1] + 40].copy_from_slice(&crc.to_be_bytes());
     assert_eq!(bytes, expected);
+}
+
+#[test]
+#[should_panic(expected = "is below the marker's")]
+fn a_vote_that_went_back_is_a_defect() {
+    let (_dir, path) = path();
+    let (mut marker, _) = Marker::open(&path).unwrap();
+    marker.record(at(8, 1)).unwrap();
+    marker
+        .record(Durable {
+            vote_term: 3,
+            ..at(8, 1)
+        })
+        .unwrap();
 }

@@ -110,6 +110,9 @@ pub const GROUP_IN_FLIGHT_MAX: u64 = GROUP_SEGMENTS_MAX as u64 / 2;
 
 // ---- The log and apply -----------------------------------------------------------------------
 
+/// Highest number of a node, which JSON can still tell from the next one. Beyond: the node is not
+/// let in.
+pub const NODE_ID_MAX: u64 = (1 << 53) - 1;
 /// Most Envelopes packed into one log entry.
 pub const ENTRY_ENVELOPES_MAX: usize = 512;
 /// Bytes after which the batcher closes an entry (one Envelope may exceed it alone).
@@ -143,10 +146,26 @@ pub const LOG_MARKER_INTERVAL_MS: u64 = 200;
 pub const RPC_MESSAGE_MAX_BYTES: usize = 16 * MIB;
 /// One chunk of a snapshot stream.
 pub const SNAPSHOT_CHUNK_BYTES: usize = MIB;
+/// How fast a snapshot is sent to one node at most, so that log entries and requests get through.
+pub const SNAPSHOT_SEND_BYTES_PER_SECOND: u64 = 64 * MIB as u64;
+/// How long the transfer of a snapshot may stand still. Beyond: it is broken off and tried again;
+/// the files that arrived whole are not sent again.
+pub const SNAPSHOT_STALL_MAX_MS: u64 = 30_000;
+/// How long a node may take to install a snapshot that has arrived. Beyond: as above.
+pub const SNAPSHOT_INSTALL_MAX_MS: u64 = 300_000;
 /// Log bytes since the last snapshot after which a new one is taken.
 pub const SNAPSHOT_LOG_BYTES: u64 = 256 * MIB as u64;
-/// Log entries kept below a snapshot for followers that are a little behind.
+/// Age of the last snapshot after which a new one is taken, if entries came since: what a node that
+/// starts has to apply again.
+pub const SNAPSHOT_MAX_AGE_MS: u64 = 3_600_000;
+/// Log entries kept below a snapshot for followers that are a little behind. One that is further
+/// behind, or behind [`LOG_KEEP_BYTES`], gets a snapshot; and another one, if by the time it has
+/// that one the log begins after it. A node that takes up snapshots more slowly than so much is
+/// written never catches up, and holds up nobody else.
 pub const LOG_KEEP_ENTRIES: u64 = 10_000;
+/// Bytes of the log's youngest entries that are kept, of those that a snapshot has. What it does
+/// not have is kept in any case.
+pub const LOG_KEEP_BYTES: u64 = 256 * MIB as u64;
 
 // ---- Storage ----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use storage::keys::{Kind, topics as keys};
+use storage::keys::{Kind, meta, topics as keys};
 use storage::{Batch, Direction, Error, KeyRange, Read};
 use types::command::Idempotency;
 use types::ids::{LogIndex, WallTimeUs};
@@ -108,10 +108,13 @@ pub(super) fn remember(
         wall_time: place.wall_time,
     };
     batch.put(record_key, record.encode_to_vec());
-    batch.put(
-        keys::idempotency_age(place.wall_time, actor, key, *ordinal),
-        Vec::new(),
-    );
+    let age_key = keys::idempotency_age(place.wall_time, actor, key, *ordinal);
+    let swept = batch.get(&meta::idempotency_swept())?;
+    if swept.is_some_and(|swept| age_key < swept) {
+        // The log's wall clock does not run back, but nothing here depends on it.
+        batch.put(meta::idempotency_swept(), age_key.clone());
+    }
+    batch.put(age_key, Vec::new());
     sweep(batch, place.wall_time)
 }
 
@@ -127,13 +130,19 @@ fn written(result: &CommandResult) -> &[AppendedRange] {
     }
 }
 
-/// Removes the oldest expired records, [`IDEMPOTENCY_SWEEP_MAX`] at most.
+/// Removes the oldest expired records, [`IDEMPOTENCY_SWEEP_MAX`] at most. The next sweep begins
+/// where this one ends: what was removed stays in the engine for a while, and every Envelope with a
+/// key would read all of it again.
 fn sweep(batch: &mut Batch, now: WallTimeUs) -> storage::Result<()> {
-    let ages = KeyRange::prefix(&Kind::IdempotencyAge.prefix());
+    let mut ages = KeyRange::prefix(&Kind::IdempotencyAge.prefix());
+    if let Some(swept) = batch.get(&meta::idempotency_swept())? {
+        ages.start = swept;
+    }
     let oldest: Vec<_> = batch
         .scan(&ages, Direction::Forward)
         .take(IDEMPOTENCY_SWEEP_MAX)
         .collect::<storage::Result<_>>()?;
+    let mut swept = None;
     for (age_key, _) in oldest {
         let (at, record_key) =
             keys::split_idempotency_age(&age_key).map_err(|error| Error::Corrupt {
@@ -142,8 +151,14 @@ fn sweep(batch: &mut Batch, now: WallTimeUs) -> storage::Result<()> {
         if !expired(at, now) {
             break;
         }
-        batch.delete(age_key);
+        batch.delete(age_key.clone());
         batch.delete(record_key);
+        swept = Some(age_key);
+    }
+    if let Some(mut last) = swept {
+        // The first key after it.
+        last.push(0);
+        batch.put(meta::idempotency_swept(), last);
     }
     Ok(())
 }

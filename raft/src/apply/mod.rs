@@ -55,6 +55,14 @@ pub enum ApplyFailure {
         /// What it needs.
         needs: u32,
     },
+    /// It is not the one after the last that was applied: something is missing, or comes twice.
+    #[error("log entry {index} does not follow entry {last}, the last one applied")]
+    OutOfOrder {
+        /// The entry.
+        index: LogIndex,
+        /// The last one applied.
+        last: LogIndex,
+    },
     /// A command or expectation of a kind this build does not know.
     #[error("log entry {index} holds a {what} of a kind this build does not know")]
     Unknown {

@@ -7,11 +7,12 @@ use storage::keys::{Kind, catalog};
 use storage::{Batch, Direction, Error, KeyRange, Read};
 use types::command::RegisterNode;
 use types::ids::NodeId;
+use types::limits::NODE_ID_MAX;
 use types::outcome::CommandResult;
 use types::{Error as Refusal, ErrorCode};
 
-/// Gives out a number: the one its nonce has already; the one it asks for, if it was never given
-/// out; or the one after all that were.
+/// Gives out a number up to [`NODE_ID_MAX`]: the one its nonce has already; the one it asks for, if
+/// it was never given out; or the one after all that were.
 pub(super) fn register(
     batch: &mut Batch,
     command: &RegisterNode,
@@ -21,21 +22,23 @@ pub(super) fn register(
         return Ok(Ok(CommandResult::NodeRegistered(id)));
     }
     let highest = highest_given(batch)?;
+    let refused = |message: String| Ok(Err(Refusal::new(ErrorCode::Conflict, message)));
     let id = match command.requested_id {
         0 => {
-            highest
-                .into_iter()
-                .chain(members.last().copied())
-                .max()
-                .unwrap_or(0)
-                + 1
+            let taken = highest.into_iter().chain(members.last().copied()).max();
+            match taken.unwrap_or(0).checked_add(1) {
+                Some(next) if next <= NODE_ID_MAX => next,
+                _ => return refused(format!("no node number is left up to {NODE_ID_MAX}")),
+            }
+        }
+        requested if requested > NODE_ID_MAX => {
+            return refused(format!("node number {requested} is above {NODE_ID_MAX}"));
         }
         requested => {
             // The first node of a cluster is a member before it can register.
             let member = highest.is_some() && members.contains(&requested);
             if member || batch.get(&catalog::node(requested))?.is_some() {
-                let message = format!("node number {requested} was given out before");
-                return Ok(Err(Refusal::new(ErrorCode::Conflict, message)));
+                return refused(format!("node number {requested} was given out before"));
             }
             requested
         }

@@ -5,4 +5,5 @@ mod harness;
 mod membership;
 mod reads;
 mod refusals;
+mod snapshots;
 mod writes;

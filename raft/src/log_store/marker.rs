@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use storage::marker::Marker;
-use types::ids::LogIndex;
+use storage::marker::{Durable, Marker};
+use types::ids::{LogIndex, Term};
 use types::limits::LOG_MARKER_INTERVAL_MS;
 
 use super::Shared;
@@ -32,26 +32,42 @@ struct Keeper {
 
 #[derive(Default)]
 struct Target {
-    /// The last durable entry of the log.
-    durable: Option<LogId>,
+    durable: End,
     stop: bool,
 }
 
-/// What a marker promises: the log's entry there, or one after it, was durable. Entry 0 is what a
-/// log begins with; a marker on it promises nothing, so that it can say "no entries".
+/// What of the log is durable.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct End {
+    /// The last entry.
+    last: Option<LogId>,
+    vote_term: Term,
+}
+
+/// What a marker promises: the log's entry there, or one after it, was durable, and so was the
+/// vote. Entry 0 is what a log begins with; a marker on it promises no entry, so that it can say
+/// "no entries".
 pub(super) struct Promise {
+    pub entry: Option<PromisedEntry>,
+    pub vote_term: Term,
+}
+
+/// An entry that was durable.
+pub(super) struct PromisedEntry {
     pub index: LogIndex,
-    pub term: u64,
+    pub term: Term,
 }
 
 /// Opens the marker's file; with what it promises of the log.
-pub(super) fn open(path: &Path) -> storage::Result<(Marker, Option<Promise>)> {
+pub(super) fn open(path: &Path) -> storage::Result<(Marker, Promise)> {
     let (marker, held) = Marker::open(path)?;
-    let promise = held.filter(|held| held.index > 0).map(|held| Promise {
+    let held = held.unwrap_or_default();
+    let entry = (held.index > 0).then_some(PromisedEntry {
         index: held.index,
         term: held.term,
     });
-    Ok((marker, promise))
+    let vote_term = held.vote_term;
+    Ok((marker, Promise { entry, vote_term }))
 }
 
 impl MarkerKeeper {
@@ -74,11 +90,12 @@ impl MarkerKeeper {
         })
     }
 
-    /// The log is durable up to `last`.
-    pub(super) fn reached(&self, last: Option<LogId>) {
+    /// The log is durable up to `last`, and so is a vote of `vote_term`; 0: none was given.
+    pub(super) fn reached(&self, last: Option<LogId>, vote_term: Term) {
         let mut target = self.keeper.target();
-        let idle = target.durable == last;
-        target.durable = last;
+        let durable = End { last, vote_term };
+        let idle = target.durable == durable;
+        target.durable = durable;
         drop(target);
         if !idle {
             self.keeper.changed.notify_one();
@@ -90,8 +107,8 @@ impl MarkerKeeper {
     pub(super) fn lower(&self, last: Option<LogId>) -> storage::Result<()> {
         let mut marker = lock(&self.keeper.marker);
         let mut target = self.keeper.target();
-        if target.durable.map(|id| id.index) > last.map(|id| id.index) {
-            target.durable = last;
+        if target.durable.last.map(|id| id.index) > last.map(|id| id.index) {
+            target.durable.last = last;
         }
         drop(target);
         let (index, term) = last.map_or((0, 0), |id| (id.index, id.leader_id.term));
@@ -113,7 +130,7 @@ impl Drop for MarkerKeeper {
 
 impl Keeper {
     fn run(&self, shared: &Shared) {
-        let mut recorded = None;
+        let mut recorded = End::default();
         loop {
             let target = self.target();
             let waiting = |target: &mut Target| !target.stop && target.durable == recorded;
@@ -140,12 +157,20 @@ impl Keeper {
 
     /// Records the target as it is while the marker is locked: between reading and recording it no
     /// truncation can come.
-    fn record(&self) -> storage::Result<Option<LogId>> {
+    fn record(&self) -> storage::Result<End> {
         let mut marker = lock(&self.marker);
         let durable = self.target().durable;
-        if let Some(id) = durable.filter(|id| id.index > 0) {
-            marker.record(id.index, id.leader_id.term)?;
+        if durable == End::default() {
+            return Ok(durable);
         }
+        let (index, term) = durable
+            .last
+            .map_or((0, 0), |id| (id.index, id.leader_id.term));
+        marker.record(Durable {
+            index,
+            term,
+            vote_term: durable.vote_term,
+        })?;
         Ok(durable)
     }
 

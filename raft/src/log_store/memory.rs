@@ -40,6 +40,8 @@ pub(super) struct LogMemory {
 
 /// What one read takes from where, decided at one moment.
 pub(super) struct ReadPlan {
+    /// Were entries asked for that were purged?
+    pub begins_late: bool,
     /// Indexes to read from the engine; may be empty.
     pub stored: std::ops::Range<LogIndex>,
     /// What follows them, from memory.
@@ -161,6 +163,7 @@ impl LogMemory {
     /// What to read for the entries from `start` to before `end`: those the log holds, from memory
     /// not more than `max_bytes` of them but at least one.
     pub(super) fn plan(&self, start: LogIndex, end: LogIndex, max_bytes: usize) -> ReadPlan {
+        let begins_late = start < self.first.min(end);
         let start = start.max(self.first);
         let end = end.min(self.next()).max(start);
         let stored = start..end.min(self.tail_start).max(start);
@@ -178,12 +181,22 @@ impl LogMemory {
                 tail.push(entry.clone());
             }
         }
-        ReadPlan { stored, tail }
+        ReadPlan {
+            begins_late,
+            stored,
+            tail,
+        }
     }
 
     /// Bytes of the entries after `index`; at most [`Growth::STEP_BYTES`] too many.
     pub(super) fn bytes_after(&self, index: Option<LogIndex>) -> u64 {
         self.growth.bytes_after(index)
+    }
+
+    /// The last entry after which there are at most `bytes`, or up to [`Growth::STEP_BYTES`] fewer;
+    /// none if all entries together are not more.
+    pub(super) fn last_before(&self, bytes: u64) -> Option<LogIndex> {
+        self.growth.last_before(bytes)
     }
 
     fn pop_front(&mut self) {
@@ -228,6 +241,16 @@ impl Growth {
     fn purge(&mut self, first: LogIndex) {
         while self.marks.get(1).is_some_and(|(index, _)| *index <= first) {
             self.marks.pop_front();
+        }
+    }
+
+    fn last_before(&self, bytes: u64) -> Option<LogIndex> {
+        let few = |(_, before): &(LogIndex, u64)| self.total - before <= bytes;
+        let at = self.marks.partition_point(|mark| !few(mark));
+        // No mark: the entry at the end alone is too much, and stays. The first: all are few.
+        match self.marks.get(at) {
+            Some((index, _)) if at > 0 => index.checked_sub(1),
+            _ => None,
         }
     }
 

@@ -9,7 +9,8 @@
 //! - Entries can be read when `append` returns; its callback comes when they are on the disk.
 //! - All of these reach the disk in the order of the calls.
 //! - The log has no holes. A read that finds one, or a checksum that is wrong, is an error.
-//! - The committed position rides along with the next write: it needs no fsync of its own.
+//! - The committed position rides along with a later write: it needs no fsync of its own. On the
+//!   disk it is never ahead of the log.
 //! - After a failed write nothing succeeds any more. The process has to end.
 
 mod marker;
@@ -108,12 +109,14 @@ impl LogStore {
     /// election.
     ///
     /// # Errors
-    /// [`storage::Error::Corrupt`] for a damaged entry, a hole, or a log that ends before what its
-    /// marker promises; [`storage::Error::Io`] where the engine or a thread fails.
+    /// [`storage::Error::Corrupt`] for a damaged entry, a hole, or a log that ends, or whose vote
+    /// is, before what its marker promises; [`storage::Error::Io`] where the engine or a thread
+    /// fails.
     pub fn open(engine: Arc<dyn Engine>, marker: &Path) -> storage::Result<LogStore> {
         let (marker, promise) = marker::open(marker)?;
-        let memory = recovery::recover(engine.snapshot().as_ref(), promise)?;
+        let memory = recovery::recover(engine.snapshot().as_ref(), &promise)?;
         let (durable_last, committed) = (memory.last, memory.committed);
+        let vote_term = memory.vote.map_or(0, |vote| vote.leader_id.term);
         let (durable_end, durable_end_seen) = watch::channel(memory.durable_end());
         let shared = Arc::new(Shared {
             engine,
@@ -128,7 +131,9 @@ impl LogStore {
             queue: receiver,
             durable_end,
             durable_last,
+            vote_term,
             committed,
+            committed_next: None,
         };
         let writer = std::thread::Builder::new()
             .name("log-writer".into())
@@ -271,14 +276,30 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
 impl LogReader {
     /// The entries from `start` to before `end` that the log holds. At most `max_bytes` of them,
-    /// but at least one.
-    fn read(&self, start: LogIndex, end: LogIndex, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
+    /// but at least one. `purged` says what to do where the first of them were purged.
+    fn read(
+        &self,
+        start: LogIndex,
+        end: LogIndex,
+        max_bytes: usize,
+        purged: Purged,
+    ) -> io::Result<Vec<LogEntry>> {
         let (plan, snapshot) = {
             let memory = self.shared.memory();
             let plan = memory.plan(start, end, max_bytes);
             let snapshot = (!plan.stored.is_empty()).then(|| self.shared.engine.snapshot());
             (plan, snapshot)
         };
+        if plan.begins_late {
+            match purged {
+                Purged::LeaveOut => {}
+                Purged::Nothing => return Ok(Vec::new()),
+                Purged::Fail => {
+                    let what = format!("entries from {start} on were asked for after their purge");
+                    return Err(io::Error::other(storage::Error::Corrupt { what }));
+                }
+            }
+        }
         let Some(snapshot) = snapshot else {
             return Ok(plan.tail);
         };
@@ -289,6 +310,17 @@ impl LogReader {
         }
         Ok(entries)
     }
+}
+
+/// What a read gives whose first entries were purged.
+#[derive(Clone, Copy)]
+enum Purged {
+    /// Those that are left.
+    LeaveOut,
+    /// None. Entries with a gap before them would be taken for the ones asked for.
+    Nothing,
+    /// An error.
+    Fail,
 }
 
 /// Reads the entries of `range`, which the engine holds; with whether that was all of them.
@@ -322,7 +354,8 @@ impl RaftLogReader<TypeConfig> for LogReader {
         RB: RangeBounds<u64> + Clone + Debug + Send,
     {
         let (start, end) = half_open(&range);
-        self.read(start, end, usize::MAX)
+        // That is its contract; its callers look which entry is the first.
+        self.read(start, end, usize::MAX, Purged::LeaveOut)
     }
 
     async fn limited_get_log_entries(
@@ -330,7 +363,9 @@ impl RaftLogReader<TypeConfig> for LogReader {
         start: LogIndex,
         end: LogIndex,
     ) -> io::Result<Vec<LogEntry>> {
-        self.read(start, end, REPLICATION_READ_MAX_BYTES)
+        // Replication sends nothing then, and the core sees that the follower needs a snapshot. An
+        // error would end this node for having been slow with another one.
+        self.read(start, end, REPLICATION_READ_MAX_BYTES, Purged::Nothing)
     }
 
     async fn entries_stream<RB>(
@@ -342,7 +377,8 @@ impl RaftLogReader<TypeConfig> for LogReader {
     {
         let (reader, (start, end)) = (self.clone(), half_open(&range));
         stream::try_unfold(start, move |next| {
-            let read = reader.read(next, end, APPLY_RUN_MAX_BYTES);
+            // Apply must not go on behind a gap.
+            let read = reader.read(next, end, APPLY_RUN_MAX_BYTES, Purged::Fail);
             async move {
                 let entries = read?;
                 let after = entries.last().map(|entry| entry.log_id.index + 1);
@@ -396,9 +432,20 @@ impl LogHandle {
         self.shared.memory().bytes_after(index)
     }
 
+    /// The last entry after which there are at most `bytes` of entries, or up to 1 MiB fewer; none
+    /// if all entries together are not more.
+    pub fn last_before(&self, bytes: u64) -> Option<LogIndex> {
+        self.shared.memory().last_before(bytes)
+    }
+
     /// The last entry, durable or not; where there is none, the last one that was purged.
     pub fn last(&self) -> Option<LogId> {
         self.shared.memory().last
+    }
+
+    /// The last vote this node gave.
+    pub fn vote(&self) -> Option<Vote> {
+        self.shared.memory().vote
     }
 
     /// The last entry that was removed from the log's front.

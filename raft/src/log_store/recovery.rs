@@ -3,16 +3,16 @@
 use bytes::Bytes;
 use storage::keys::log as keys;
 use storage::{Direction, Error, Read, Result};
-use types::ids::LogIndex;
+use types::ids::{LogIndex, Term};
 
-use super::marker::Promise;
+use super::marker::{Promise, PromisedEntry};
 use super::memory::{Growth, LogMemory};
 use super::records;
 use crate::codec;
-use crate::type_config::{LogEntry, LogId};
+use crate::type_config::{LogEntry, LogId, Vote};
 
 /// What the log holds, after every entry's checksum and place were found right.
-pub(super) fn recover(read: &dyn Read, promise: Option<Promise>) -> Result<LogMemory> {
+pub(super) fn recover(read: &dyn Read, promise: &Promise) -> Result<LogMemory> {
     let vote = small_value(read, &keys::vote(), "vote", records::decode_vote)?;
     let committed = position(read, &keys::committed(), "committed position")?;
     let purged = position(read, &keys::purged(), "purged position")?;
@@ -27,16 +27,19 @@ pub(super) fn recover(read: &dyn Read, promise: Option<Promise>) -> Result<LogMe
         growth.add(expected, record.len() as u64);
         let entry = checked_entry(&key, &Bytes::from(record), expected)?;
         if promise
+            .entry
             .as_ref()
-            .is_some_and(|promise| promise.index == expected)
+            .is_some_and(|promised| promised.index == expected)
         {
             at_promise = Some(entry.log_id);
         }
         last = Some(entry.log_id);
     }
-    if let Some(promise) = promise {
-        check_promise(&promise, last, at_promise)?;
+    if let Some(promised) = &promise.entry {
+        check_promise(promised, last, at_promise)?;
     }
+    check_vote(promise.vote_term, vote, last)?;
+    let committed = committed.and_then(|committed| within(committed, last));
     Ok(LogMemory::new(vote, committed, purged, last, growth))
 }
 
@@ -57,8 +60,12 @@ pub(super) fn checked_entry(key: &[u8], record: &Bytes, expected: LogIndex) -> R
 }
 
 /// A log shorter than its marker promises had entries that this node may have acknowledged.
-fn check_promise(promise: &Promise, last: Option<LogId>, at_promise: Option<LogId>) -> Result<()> {
-    let Promise { index, term } = promise;
+fn check_promise(
+    promised: &PromisedEntry,
+    last: Option<LogId>,
+    at_promise: Option<LogId>,
+) -> Result<()> {
+    let PromisedEntry { index, term } = promised;
     if last.is_none_or(|last| last.index < *index) {
         let ends = last.map_or("is empty".into(), |last| {
             format!("ends at entry {}", last.index)
@@ -75,6 +82,40 @@ fn check_promise(promise: &Promise, last: Option<LogId>, at_promise: Option<LogI
             what: format!("log entry {id} was once durable with term {term}"),
         }),
         _ => Ok(()),
+    }
+}
+
+/// A node that forgot its vote might give another one in the same term, and two leaders could be
+/// elected in it. No entry is of a later term than the vote: the vote is saved first.
+fn check_vote(promised: Term, vote: Option<Vote>, last: Option<LogId>) -> Result<()> {
+    let term = vote.map(|vote| vote.leader_id.term);
+    let written = last.filter(|_| term.is_some()).map(|id| id.leader_id.term);
+    let known = written.unwrap_or(0).max(promised);
+    if term.unwrap_or(0) >= known {
+        return Ok(());
+    }
+    let voted = term.map_or("holds no vote".into(), |term| {
+        format!("holds a vote of term {term}")
+    });
+    Err(Error::Corrupt {
+        what: format!(
+            "the log {voted}, but this node once voted in term {known}: its vote was lost. This \
+             node must not vote again; remove it from the cluster and join with a new number"
+        ),
+    })
+}
+
+/// The committed position as far as this log can tell. Builds before the first release could write
+/// it ahead of the log, which consensus cannot start from. It is a lower bound, so a lower one is
+/// as right; but the log's end is one only where it is of the same leadership: another's may have
+/// been replaced.
+fn within(committed: LogId, last: Option<LogId>) -> Option<LogId> {
+    match last {
+        Some(last) if committed.index <= last.index => Some(committed),
+        last => {
+            tracing::warn!(%committed, ?last, "the committed position is ahead of the log");
+            last.filter(|last| last.leader_id == committed.leader_id)
+        }
     }
 }
 

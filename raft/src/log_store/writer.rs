@@ -12,7 +12,7 @@ use openraft::storage::IOFlushed;
 use storage::keys::log as keys;
 use storage::{Durability, Op};
 use tokio::sync::{mpsc, oneshot, watch};
-use types::ids::LogIndex;
+use types::ids::{LogIndex, Term};
 use types::limits::LOG_WRITE_GROUP_MAX_BYTES;
 
 use super::Shared;
@@ -73,6 +73,8 @@ struct Group {
     /// Where the log ends on the disk afterwards, and the entry there.
     durable_end: LogIndex,
     durable_last: Option<LogId>,
+    /// The highest term of a vote on the disk afterwards; 0: there is none.
+    vote_term: Term,
 }
 
 /// The thread's own state.
@@ -83,8 +85,12 @@ pub(super) struct Writer {
     pub marker: MarkerKeeper,
     /// The last entry on the disk.
     pub durable_last: Option<LogId>,
+    /// The highest term of a vote on the disk; 0: there is none.
+    pub vote_term: Term,
     /// The committed position on the disk.
     pub committed: Option<LogId>,
+    /// The next one to be put there, once the entry it names is on the disk.
+    pub committed_next: Option<LogId>,
 }
 
 impl Writer {
@@ -96,6 +102,7 @@ impl Writer {
             let mut group = Group {
                 durable_end: *self.durable_end.borrow(),
                 durable_last: self.durable_last,
+                vote_term: self.vote_term,
                 ..Group::default()
             };
             if let Err(error) = self
@@ -121,16 +128,32 @@ impl Writer {
             }
             next = self.queue.try_recv().ok();
         }
-        let committed = self.shared.memory().committed;
-        if committed != self.committed
-            && let Some(id) = &committed
-        {
-            group
-                .ops
-                .push(put(keys::committed(), records::encode_position(id)));
-            self.committed = committed;
-        }
+        self.add_committed(group);
         Ok(())
+    }
+
+    /// Adds the committed position, if the entry it names is on the disk with this group.
+    ///
+    /// Consensus knows entries to be committed that are still in the queue, and a position ahead of
+    /// the log could not be recovered from. One that comes too early is kept until its entry is on
+    /// the disk, rather than cut back to the log's end: the end of the moment need not be
+    /// committed, and with a queue that is never empty each later position would come too early
+    /// as well.
+    fn add_committed(&mut self, group: &mut Group) {
+        let end = group.durable_end;
+        let durable = |id: &LogId| id.index < end;
+        if self.committed_next.is_none_or(|next| durable(&next)) {
+            let newest = self.shared.memory().committed;
+            if let Some(id) = newest.filter(durable).or(self.committed_next)
+                && self.committed != Some(id)
+            {
+                group
+                    .ops
+                    .push(put(keys::committed(), records::encode_position(&id)));
+                self.committed = Some(id);
+            }
+            self.committed_next = newest.filter(|id| !durable(id));
+        }
     }
 
     fn add(&mut self, write: Write, group: &mut Group) -> storage::Result<()> {
@@ -152,6 +175,7 @@ impl Writer {
                 group
                     .ops
                     .push(put(keys::vote(), records::encode_vote(&vote)));
+                group.vote_term = group.vote_term.max(vote.leader_id.term);
                 group.waiters.push(Waiter::Done(done));
             }
             Write::Truncate { last, end, done } => {
@@ -200,7 +224,8 @@ impl Writer {
         self.shared.memory().set_durable(group.durable_end);
         self.durable_last = group.durable_last;
         self.durable_end.send_replace(group.durable_end);
-        self.marker.reached(group.durable_last);
+        self.vote_term = group.vote_term;
+        self.marker.reached(group.durable_last, group.vote_term);
     }
 
     /// Refuses everything from here on. The queue stays open until the store is dropped, so that

@@ -13,6 +13,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures::Stream;
+use openraft::StorageError;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{
@@ -23,10 +24,12 @@ use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use openraft::type_config::TypeConfigExt;
 use tonic::{Code, Status};
 use types::ids::NodeId;
 
 use self::peers::{Lane, Peer, Peers};
+use self::snapshot::SendError;
 use crate::rpc::{convert, messages, path};
 use crate::type_config::{Member, Snapshot, SnapshotData, TypeConfig, Vote};
 
@@ -222,16 +225,25 @@ impl NetSnapshot<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let peer = self.peer()?;
+        let signature = snapshot.meta.signature();
         let send = tokio::time::timeout(option.soft_ttl(), snapshot::send(peer, vote, snapshot));
         let answer = tokio::select! {
             closed = cancel => return Err(StreamingError::Closed(closed)),
             answer = send => answer,
         };
         let timeout = option.soft_ttl();
-        let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("snapshot")));
-        answer.map(SnapshotResponse::new).map_err(|status| {
-            self.error(RPCTypes::InstallSnapshot, timeout, &status)
-                .into()
-        })
+        let too_long = || Err(Status::deadline_exceeded("snapshot").into());
+        match answer.unwrap_or_else(|_| too_long()) {
+            Ok(vote) => Ok(SnapshotResponse::new(vote)),
+            Err(SendError::Status(status)) => Err(self
+                .error(RPCTypes::InstallSnapshot, timeout, &status)
+                .into()),
+            // Ends this node: whoever it tries to bring forward, it cannot.
+            Err(SendError::Local(error)) => {
+                tracing::error!(%error, "this node's snapshot is damaged; this node has to stop");
+                let source = TypeConfig::err_from_string(error.to_string());
+                Err(StorageError::read_snapshot(Some(signature), source).into())
+            }
+        }
     }
 }

@@ -37,7 +37,12 @@ use crate::options::Secret;
 pub const SESSION_KEY: &str = "duet-session-bin";
 /// Bytes of a nonce.
 const NONCE_BYTES: usize = 16;
-/// How many different refusals are logged before the rest is silent.
+/// Longest name of a cluster, in bytes; ours are ULIDs.
+const CLUSTER_ID_MAX_BYTES: usize = 64;
+/// Largest message of a handshake, which a node reads of anybody.
+pub(super) const HANDSHAKE_MAX_BYTES: usize = 4 * 1024;
+/// How many different refusals of callers who proved themselves are logged before the rest is
+/// silent.
 const LOGGED_REFUSALS_MAX: usize = 64;
 
 const LABEL_CALLED: &[u8] = b"duet called v1";
@@ -166,6 +171,9 @@ struct GuardShared {
     /// Cluster and number of this node, once it has them.
     own: Mutex<Option<(String, NodeId)>>,
     logged: Mutex<BTreeSet<(NodeId, String)>>,
+    /// Of callers who proved nothing: apart, so that they cannot use up the others' place, and
+    /// without a word of theirs.
+    logged_unproven: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Guard {
@@ -177,6 +185,7 @@ impl Guard {
                 process_key: rand::random(),
                 own: Mutex::new(None),
                 logged: Mutex::new(BTreeSet::new()),
+                logged_unproven: Mutex::new(BTreeSet::new()),
             }),
         }
     }
@@ -191,9 +200,19 @@ impl Guard {
         lock(&self.shared.own).clone()
     }
 
-    /// Answers the first message of another node.
+    /// Answers the first message of another node. `INVALID_ARGUMENT`: no node of this version says
+    /// that.
     pub fn handshake(&self, request: &HandshakeRequest) -> Result<HandshakeResponse, Status> {
-        self.check_names(request)?;
+        if request.cluster_id.len() > CLUSTER_ID_MAX_BYTES
+            || request.caller_nonce.len() != NONCE_BYTES
+        {
+            self.log_unproven("it said what no node says");
+            return Err(Status::invalid_argument("no node shakes hands like this"));
+        }
+        if let Some(refusal) = self.refusal(request) {
+            self.log_unproven(refusal.kind);
+            return Err(Status::failed_precondition(refusal.message));
+        }
         let called_nonce = nonce();
         let secret = self.shared.secret.as_bytes();
         let proof = mac(secret, LABEL_CALLED, request, &called_nonce);
@@ -214,64 +233,81 @@ impl Guard {
     /// this process started, and the caller should shake hands again. `FAILED_PRECONDITION`:
     /// another cluster or another node is meant.
     pub fn check(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
-        let session = metadata
-            .get_bin(SESSION_KEY)
-            .and_then(|value| value.to_bytes().ok())
-            .and_then(|bytes| Session::decode(bytes).ok())
-            .ok_or_else(|| Status::unauthenticated("no session"))?;
-        let request = &session.request;
-        mac(
-            &self.shared.process_key,
-            LABEL_TICKET,
-            request,
-            &session.called_nonce,
-        )
-        .verify_slice(&session.ticket)
-        .map_err(|_| Status::unauthenticated("the session is not of this process"))?;
-        let secret = self.shared.secret.as_bytes();
-        if mac(secret, LABEL_CALLER, request, &session.called_nonce)
-            .verify_slice(&session.proof)
-            .is_err()
-        {
-            self.log_once(
-                request.from,
-                "the caller does not know the cluster's secret",
-            );
-            return Err(Status::unauthenticated("the cluster's secret is another"));
-        }
-        self.check_names(request)?;
+        let request = self.proven(metadata)?;
         Ok(Caller {
             node_id: request.from,
         })
     }
 
-    /// [`Guard::check`], and the caller has to be a node of this cluster.
+    /// [`Guard::check`], and the caller has to be a node of this cluster that means this very node,
+    /// not whoever is at its address. `PERMISSION_DENIED` if not.
     pub fn check_member(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
-        let caller = self.check(metadata)?;
-        if caller.node_id == 0 {
+        let request = self.proven(metadata)?;
+        if request.from == 0 {
             return Err(Status::permission_denied(
                 "the caller belongs to no cluster yet",
             ));
         }
-        Ok(caller)
+        if request.to == 0 {
+            return Err(Status::permission_denied(
+                "the caller does not say which node it means",
+            ));
+        }
+        Ok(Caller {
+            node_id: request.from,
+        })
     }
 
-    fn check_names(&self, request: &HandshakeRequest) -> Result<(), Status> {
-        let Some((cluster_id, node_id)) = self.own() else {
-            // Nothing but who it is can be asked of a node without a cluster.
-            return Ok(());
-        };
-        let refusal = if request.from != 0 && request.cluster_id != cluster_id {
-            format!("this is cluster {cluster_id}, not {}", request.cluster_id)
+    /// What the caller said when hands were shaken, if it has proved it.
+    fn proven(&self, metadata: &MetadataMap) -> Result<HandshakeRequest, Status> {
+        let session = metadata
+            .get_bin(SESSION_KEY)
+            .and_then(|value| value.to_bytes().ok())
+            .and_then(|bytes| Session::decode(bytes).ok())
+            .ok_or_else(|| Status::unauthenticated("no session"))?;
+        let request = session.request;
+        mac(
+            &self.shared.process_key,
+            LABEL_TICKET,
+            &request,
+            &session.called_nonce,
+        )
+        .verify_slice(&session.ticket)
+        .map_err(|_| Status::unauthenticated("the session is not of this process"))?;
+        let secret = self.shared.secret.as_bytes();
+        if mac(secret, LABEL_CALLER, &request, &session.called_nonce)
+            .verify_slice(&session.proof)
+            .is_err()
+        {
+            self.log_unproven("it does not know the cluster's secret");
+            return Err(Status::unauthenticated("the cluster's secret is another"));
+        }
+        if let Some(refusal) = self.refusal(&request) {
+            self.log_once(request.from, &refusal.message);
+            return Err(Status::failed_precondition(refusal.message));
+        }
+        Ok(request)
+    }
+
+    /// Why a caller is refused for what it says, true or not.
+    fn refusal(&self, request: &HandshakeRequest) -> Option<Refusal> {
+        // Nothing but who it is can be asked of a node without a cluster.
+        let (cluster_id, node_id) = self.own()?;
+        let (kind, message) = if request.from != 0 && request.cluster_id != cluster_id {
+            let message = format!("this is cluster {cluster_id}, not {}", request.cluster_id);
+            ("it means another cluster", message)
         } else if request.to != 0 && request.to != node_id {
-            format!("this is node {node_id}, not {}", request.to)
+            let message = format!("this is node {node_id}, not {}", request.to);
+            ("it means another node", message)
         } else if request.from == node_id {
-            format!("node {node_id} is this node")
+            (
+                "it has this node's number",
+                format!("node {node_id} is this node"),
+            )
         } else {
-            return Ok(());
+            return None;
         };
-        self.log_once(request.from, &refusal);
-        Err(Status::failed_precondition(refusal))
+        Some(Refusal { kind, message })
     }
 
     fn log_once(&self, from: NodeId, refusal: &str) {
@@ -280,6 +316,21 @@ impl Guard {
             tracing::warn!(from, refusal, "refused a call of another node");
         }
     }
+
+    /// Each kind is logged once.
+    fn log_unproven(&self, kind: &'static str) {
+        if lock(&self.shared.logged_unproven).insert(kind) {
+            tracing::warn!(why = kind, "refused a caller that has proved nothing");
+        }
+    }
+}
+
+/// Why a caller is refused.
+struct Refusal {
+    /// Without what the caller said.
+    kind: &'static str,
+    /// For the caller.
+    message: String,
 }
 
 fn mac(key: &[u8], label: &[u8], request: &HandshakeRequest, called_nonce: &[u8]) -> Hmac<Sha256> {
@@ -366,6 +417,52 @@ mod tests {
                 Code::FailedPrecondition
             );
         }
+    }
+
+    #[test]
+    fn a_member_says_which_node_it_means() {
+        let (one, two) = (identity("c", 1, "s"), guard("c", 2, "s"));
+        let unaddressed = metadata(&one, 0, &two);
+        assert!(two.check(&unaddressed).is_ok(), "it may ask who is there");
+        assert_eq!(
+            two.check_member(&unaddressed).unwrap_err().code(),
+            Code::PermissionDenied
+        );
+    }
+
+    #[test]
+    fn who_proves_nothing_costs_no_memory_and_silences_nobody() {
+        let two = guard("c", 2, "s");
+        let good = identity("other", 1, "s").handshake(2);
+        for request in [
+            HandshakeRequest {
+                cluster_id: "x".repeat(CLUSTER_ID_MAX_BYTES + 1),
+                ..good.clone()
+            },
+            HandshakeRequest {
+                caller_nonce: Bytes::from_static(&[0; NONCE_BYTES + 1]),
+                ..good.clone()
+            },
+            HandshakeRequest {
+                caller_nonce: Bytes::new(),
+                ..good.clone()
+            },
+        ] {
+            assert_eq!(
+                two.handshake(&request).unwrap_err().code(),
+                Code::InvalidArgument
+            );
+        }
+        for from in 3..1000 {
+            let request = HandshakeRequest {
+                cluster_id: format!("cluster {from}"),
+                from,
+                ..good.clone()
+            };
+            two.handshake(&request).unwrap_err();
+        }
+        assert!(lock(&two.shared.logged).is_empty());
+        assert_eq!(lock(&two.shared.logged_unproven).len(), 2);
     }
 
     #[test]

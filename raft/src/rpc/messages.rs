@@ -250,6 +250,22 @@ pub struct MemberRecord {
     pub member: Option<Member>,
 }
 
+/// What of this snapshot has arrived already, in a transfer that was broken off?
+#[derive(Clone, PartialEq, Message)]
+pub struct SnapshotOffer {
+    /// [`crate::snapshot::Manifest`], encoded.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub manifest: Bytes,
+}
+
+/// The answer to [`SnapshotOffer`].
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct SnapshotOfferResponse {
+    /// So many of the manifest's first files are there, whole and with the right checksums.
+    #[prost(uint32, tag = "1")]
+    pub files: u32,
+}
+
 /// One message of a snapshot's transfer: the head first, then all chunks in order.
 #[derive(Clone, PartialEq, Message)]
 pub struct SnapshotRequest {
@@ -278,6 +294,9 @@ pub struct SnapshotHead {
     /// [`crate::snapshot::Manifest`], encoded.
     #[prost(bytes = "bytes", tag = "2")]
     pub manifest: Bytes,
+    /// So many of the manifest's first files are not sent, because they are there already.
+    #[prost(uint32, tag = "3")]
+    pub files_there: u32,
 }
 
 /// Bytes of one file of a snapshot.

@@ -50,6 +50,8 @@ pub mod path {
     pub const VOTE: &str = "/duet.raft.v1.Raft/Vote";
     /// The leader hands its leadership over.
     pub const TRANSFER: &str = "/duet.raft.v1.Raft/Transfer";
+    /// What of a snapshot is there already?
+    pub const SNAPSHOT_OFFER: &str = "/duet.raft.v1.Raft/SnapshotOffer";
     /// A stream of a snapshot's chunks, answered when it is installed.
     pub const SNAPSHOT: &str = "/duet.raft.v1.Raft/Snapshot";
     /// The leader's read index.

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 use types::limits::RPC_MESSAGE_MAX_BYTES;
 
-use super::auth::{Guard, HandshakeRequest};
+use super::auth::{Guard, HANDSHAKE_MAX_BYTES, HandshakeRequest};
 use super::messages::{
     self, HelloRequest, HelloResponse, JoinRequest, ReadIndexRequest, ReadIndexResponse,
     StatusRequest, TransferRequest, TransferResponse,
@@ -119,6 +119,14 @@ impl RpcService {
         Ok(self.for_member(request.metadata())?.own_status())
     }
 
+    async fn snapshot_offer(
+        self,
+        request: Request<messages::SnapshotOffer>,
+    ) -> Result<messages::SnapshotOfferResponse, Status> {
+        let node = self.for_member(request.metadata())?;
+        snapshot::offered(node.store(), request.get_ref())
+    }
+
     async fn call(self, request: http::Request<Body>) -> http::Response<Body> {
         let name = request.uri().path().to_owned();
         match name.as_str() {
@@ -127,7 +135,7 @@ impl RpcService {
                 let shake = |request: Request<HandshakeRequest>| async move {
                     guard.handshake(request.get_ref())
                 };
-                unary(request, shake).await
+                unary_within(HANDSHAKE_MAX_BYTES, request, shake).await
             }
             path::HELLO => unary(request, |request| self.hello(request)).await,
             path::JOIN => unary(request, |request| self.join(request)).await,
@@ -135,6 +143,7 @@ impl RpcService {
             path::TRANSFER => unary(request, |request| self.transfer(request)).await,
             path::READ_INDEX => unary(request, |request| self.read_index(request)).await,
             path::STATUS => unary(request, |request| self.status(request)).await,
+            path::SNAPSHOT_OFFER => unary(request, |request| self.snapshot_offer(request)).await,
             path::APPEND => self.append(request).await,
             path::SNAPSHOT => self.snapshot(request).await,
             _ => Status::unimplemented(format!("no call {name}")).into_http(),
@@ -185,6 +194,20 @@ where
     A: Message + Default + 'static,
     F: Future<Output = Result<A, Status>>,
 {
+    unary_within(RPC_MESSAGE_MAX_BYTES, request, handler).await
+}
+
+/// A question of at most `max_bytes`.
+async fn unary_within<Q, A, F>(
+    max_bytes: usize,
+    request: http::Request<Body>,
+    handler: impl FnOnce(Request<Q>) -> F,
+) -> http::Response<Body>
+where
+    Q: Message + Default + 'static,
+    A: Message + Default + 'static,
+    F: Future<Output = Result<A, Status>>,
+{
     let mut handler = Some(handler);
     let once = tower::service_fn(|request| {
         let answer = handler.take().map(|handler| handler(request));
@@ -195,7 +218,10 @@ where
             Ok(Response::new(answer))
         }
     });
-    grpc().unary(once, request).await
+    grpc()
+        .max_decoding_message_size(max_bytes)
+        .unary(once, request)
+        .await
 }
 
 impl NamedService for RpcService {

@@ -90,7 +90,16 @@ impl SnapshotDir {
         self.inner.manifest.verify(&self.inner.path)
     }
 
-    /// Is the directory about to be removed, so that its files may be taken?
+    /// Compares every byte with the manifest, whatever this process knows: a file may have changed
+    /// since. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Damaged`] names the file.
+    pub fn verify_again(&self) -> Result<()> {
+        self.inner.manifest.verify(&self.inner.path)
+    }
+
+    /// Is the directory about to be removed, so that it may be taken?
     pub(crate) fn is_spare(&self) -> bool {
         self.inner.retired.load(Ordering::Acquire)
     }

@@ -149,20 +149,33 @@ impl Manifest {
     pub(super) fn read(dir: &Path) -> Result<Manifest> {
         let path = dir.join(MANIFEST_FILE);
         let bytes = fs::read(&path).map_err(|error| SnapshotError::io("read", &path, error))?;
-        Manifest::decode(&bytes)
+        Manifest::decode(&bytes).map_err(|error| match error {
+            SnapshotError::Damaged(what) => {
+                SnapshotError::Damaged(format!("{}: {what}", path.display()))
+            }
+            other => other,
+        })
     }
 
     /// Reads all files of `dir` and compares them with the manifest.
     pub(super) fn verify(&self, dir: &Path) -> Result<()> {
         let found = files_of(dir)?;
         for file in &self.files {
+            let path = dir.join(&file.name);
             let size = found.get(&file.name).copied();
             if size != Some(file.size) {
-                let what = format!("{} has {size:?} of {} bytes", file.name, file.size);
+                let size = size.map_or("is missing".into(), |size| format!("has {size} bytes"));
+                let what = format!("{} {size}, not {}", path.display(), file.size);
                 return Err(SnapshotError::Damaged(what));
             }
-            if checksum(&dir.join(&file.name))? != file.crc32 {
-                return Err(SnapshotError::Damaged(format!("{} was changed", file.name)));
+            if checksum(&path)? != file.crc32 {
+                // Its tables are those of the state it was made of, under another name.
+                let what = format!(
+                    "{} was changed. A state that has a file of this name shares it, and is damaged \
+                     too",
+                    path.display()
+                );
+                return Err(SnapshotError::Damaged(what));
             }
         }
         if found.len() != self.files.len() {

@@ -7,7 +7,8 @@
 //! ```text
 //! <data>/snapshots/<number>/          a finished snapshot; the highest number is the current one
 //! <data>/snapshots/<number>/SNAPSHOT  its manifest
-//! <data>/snapshots/new-<number>/      one that is being built or received; removed at the start
+//! <data>/snapshots/new-<number>/      one that is being built or received, or whose receiving was
+//!                                     broken off; removed at the start
 //! ```
 //! A directory gets its final name only when all in it is on the disk, so whatever has such a name
 //! is whole. What is read from it is checked against the manifest all the same.
@@ -45,6 +46,9 @@ pub enum SnapshotError {
     /// The bytes are not those the manifest names.
     #[error("snapshot is damaged: {0}")]
     Damaged(String),
+    /// It was not received to its end. What came whole is kept for the next attempt.
+    #[error("the transfer of a snapshot was broken off")]
+    BrokenOff,
 }
 
 impl SnapshotError {
@@ -65,6 +69,15 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir)
         .and_then(|dir| dir.sync_all())
         .map_err(|error| SnapshotError::io("sync", dir, error))
+}
+
+/// Makes a directory, if it is not there, whose name is durable when this returns.
+pub(crate) fn make_dir(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).map_err(|error| SnapshotError::io("creation", dir, error))?;
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => sync_dir(Path::new(".")),
+    }
 }
 
 /// Removes a directory with all in it, if it is there.

@@ -1,14 +1,16 @@
 //! A snapshot that arrives from another node.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::manifest::Manifest;
 use super::{Result, SnapshotDir, SnapshotError, SnapshotStore, remove_dir, sync_dir};
 
 /// Writes a snapshot's files as they arrive: all files in the manifest's order, each from its start
-/// to its end. Dropping it unfinished removes what was written.
+/// to its end. Dropping it unfinished leaves the files that are whole to the next receiver of the
+/// same snapshot, and removes the rest.
 #[derive(Debug)]
 pub struct SnapshotReceiver {
     path: PathBuf,
@@ -17,6 +19,48 @@ pub struct SnapshotReceiver {
     file: usize,
     open: Option<OpenFile>,
     finished: bool,
+    left_to: PartialSlot,
+}
+
+/// Holds what came of a snapshot whose transfer was broken off, until its next attempt or until
+/// another snapshot's transfer is broken off. Clones are the same slot.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PartialSlot(Arc<Mutex<Option<Partial>>>);
+
+/// A directory with the first files of a snapshot, each compared with the manifest as it came.
+#[derive(Debug)]
+struct Partial {
+    path: PathBuf,
+    manifest: Manifest,
+    files: usize,
+}
+
+impl PartialSlot {
+    /// How many files of this snapshot are there.
+    pub(super) fn files_of(&self, manifest: &Manifest) -> usize {
+        let slot = self.lock();
+        slot.as_ref()
+            .filter(|partial| partial.manifest == *manifest)
+            .map_or(0, |partial| partial.files)
+    }
+
+    /// Takes what is there, whichever snapshot's it is.
+    fn take(&self) -> Option<Partial> {
+        self.lock().take()
+    }
+
+    /// Leaves something, in the place of what was left before.
+    fn leave(&self, partial: Partial) {
+        let old = self.lock().replace(partial);
+        if let Some(old) = old {
+            remove(&old.path);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Partial>> {
+        // Replaced in one step, so a panic elsewhere leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug)]
@@ -30,16 +74,44 @@ struct OpenFile {
 impl SnapshotReceiver {
     /// Begins to receive the snapshot that `manifest` describes. Blocks on the disk.
     pub fn new(snapshots: &SnapshotStore, manifest: Manifest) -> Result<SnapshotReceiver> {
-        let path = snapshots.new_dir();
-        fs::create_dir(&path).map_err(|error| SnapshotError::io("creation", &path, error))?;
-        let (file, open, finished) = (0, None, false);
-        Ok(SnapshotReceiver {
-            path,
+        SnapshotReceiver::resume(snapshots, manifest, 0)
+    }
+
+    /// Begins to receive the snapshot that `manifest` describes, but for its first `files_there`
+    /// files, which came in an earlier attempt. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`SnapshotError::BrokenOff`] if those files are not there any more.
+    pub fn resume(
+        snapshots: &SnapshotStore,
+        manifest: Manifest,
+        files_there: usize,
+    ) -> Result<SnapshotReceiver> {
+        let left_to = snapshots.partial().clone();
+        let mut receiver = SnapshotReceiver {
+            path: snapshots.new_dir(),
             manifest,
-            file,
-            open,
-            finished,
-        })
+            file: 0,
+            open: None,
+            finished: false,
+            left_to,
+        };
+        match receiver.left_to.take() {
+            Some(left) if files_there > 0 && left.manifest == receiver.manifest => {
+                (receiver.path, receiver.file) = (left.path, left.files);
+            }
+            other => {
+                if let Some(unwanted) = other {
+                    remove(&unwanted.path);
+                }
+                let path = &receiver.path;
+                fs::create_dir(path).map_err(|error| SnapshotError::io("creation", path, error))?;
+            }
+        }
+        if receiver.file != files_there {
+            return Err(SnapshotError::BrokenOff);
+        }
+        Ok(receiver)
     }
 
     /// What is being received.
@@ -89,6 +161,10 @@ impl SnapshotReceiver {
         self.manifest.write(&self.path)?;
         sync_dir(&self.path)?;
         self.finished = true;
+        if let Some(left) = self.left_to.take() {
+            // Of an attempt that ended while this one was under way.
+            remove(&left.path);
+        }
         let dir = SnapshotDir::of(&self.path, std::mem::take(&mut self.manifest), true);
         // Until it is installed it is nobody's current snapshot.
         dir.retire();
@@ -149,10 +225,29 @@ impl SnapshotReceiver {
 
 impl Drop for SnapshotReceiver {
     fn drop(&mut self) {
-        if !self.finished
-            && let Err(error) = remove_dir(&self.path)
-        {
-            tracing::warn!(%error, "an unfinished snapshot could not be removed");
+        if self.finished {
+            return;
         }
+        let path = std::mem::take(&mut self.path);
+        let begun = self.manifest.files.get(self.file);
+        let removed = begun.is_none_or(|file| match fs::remove_file(path.join(&file.name)) {
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+            Ok(()) => true,
+        });
+        if self.file == 0 || !removed {
+            return remove(&path);
+        }
+        self.left_to.leave(Partial {
+            path,
+            manifest: std::mem::take(&mut self.manifest),
+            files: self.file,
+        });
+    }
+}
+
+/// Removes a directory that is not finished. What stays behind is removed at the next start.
+fn remove(path: &Path) {
+    if let Err(error) = remove_dir(path) {
+        tracing::warn!(%error, "an unfinished snapshot could not be removed");
     }
 }

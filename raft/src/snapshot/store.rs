@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use storage::Engine;
 
 use super::manifest::Manifest;
-use super::{Result, SnapshotDir, SnapshotError, remove_dir, sync_dir};
+use super::receiver::PartialSlot;
+use super::{Result, SnapshotDir, SnapshotError, make_dir, remove_dir, sync_dir};
 use crate::state_machine::{AppliedState, OpenEngine};
 use crate::type_config::{Snapshot, SnapshotMeta};
 
@@ -21,6 +22,8 @@ pub struct SnapshotStore {
     dir: PathBuf,
     next_number: AtomicU64,
     current: Mutex<Option<SnapshotDir>>,
+    /// What came of a snapshot whose transfer was broken off.
+    partial: PartialSlot,
     /// Held while a snapshot is made of the state, or the state of a snapshot.
     exclusive: Mutex<()>,
 }
@@ -30,7 +33,7 @@ impl SnapshotStore {
     /// is removed.
     pub fn open(dir: &Path) -> Result<SnapshotStore> {
         let failed = |operation, error| SnapshotError::io(operation, dir, error);
-        fs::create_dir_all(dir).map_err(|error| failed("creation", error))?;
+        make_dir(dir)?;
         let (mut finished, mut others) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(dir).map_err(|error| failed("listing", error))? {
             let entry = entry.map_err(|error| failed("listing", error))?;
@@ -54,6 +57,7 @@ impl SnapshotStore {
             dir: dir.to_owned(),
             next_number: AtomicU64::new(newest.map_or(1, |number| number + 1)),
             current: Mutex::new(current),
+            partial: PartialSlot::default(),
             exclusive: Mutex::new(()),
         })
     }
@@ -110,17 +114,31 @@ impl SnapshotStore {
         Ok(snapshot)
     }
 
-    /// Removes the current snapshot, for good when this returns.
-    pub(crate) fn remove_current(&self) -> Result<()> {
-        let Some(old) = self.lock_current().take() else {
+    /// Makes `snapshot`, which was received here, the current one, for good when this returns. Its
+    /// files stay those that were received. By who holds [`SnapshotStore::exclusive`].
+    ///
+    /// # Errors
+    /// [`SnapshotError::Damaged`] if it is neither one that was received nor the current one.
+    pub(crate) fn adopt(&self, snapshot: &SnapshotDir) -> Result<()> {
+        let path = snapshot.path();
+        if self.current().is_some_and(|current| current.path() == path) {
             return Ok(());
-        };
-        // In one step, or a crash could leave half of it under a finished one's name.
-        let unwanted = self.new_dir();
-        fs::rename(old.path(), &unwanted)
-            .map_err(|error| SnapshotError::io("renaming", old.path(), error))?;
-        sync_dir(&self.dir)?;
-        remove_dir(&unwanted)
+        }
+        if path.parent() != Some(self.dir.as_path()) || !snapshot.is_spare() {
+            let what = format!("{} was not received by this node", path.display());
+            return Err(SnapshotError::Damaged(what));
+        }
+        self.publish(path, snapshot.manifest().clone()).map(drop)
+    }
+
+    /// How many of the manifest's first files are here, from a transfer that was broken off.
+    pub fn files_there(&self, manifest: &Manifest) -> usize {
+        self.partial.files_of(manifest)
+    }
+
+    /// Where receivers leave what came, and take it up again.
+    pub(super) fn partial(&self) -> &PartialSlot {
+        &self.partial
     }
 
     /// Waits until no snapshot is made of the state, and keeps it so.

@@ -2,12 +2,15 @@
 //! says which is the state.
 //!
 //! ```text
-//! <data>/state/CURRENT   the number of the directory that is the state, as text
+//! <data>/state/CURRENT   the number of the directory that is the state, as text; for one that was
+//!                        made of a snapshot, followed by the snapshot's last entry: term, node
+//!                        and index
 //! <data>/state/<number>  a state database
 //! ```
 //! The pointer is replaced by a rename. A directory it does not name is one that was being made or
 //! was replaced, and is removed at the start.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,10 +20,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use storage::keys::meta;
 use storage::{Engine, KeyRange, Read, Scan, Snapshot};
 
-use crate::snapshot::{Result, SnapshotDir, SnapshotError, remove_dir, sync_dir};
+use crate::snapshot::{Result, SnapshotDir, SnapshotError, make_dir, remove_dir, sync_dir};
 use crate::state_machine::OpenEngine;
+use crate::type_config::{LeaderId, LogId};
 
 const POINTER: &str = "CURRENT";
+/// Files whose names end like this are written once and never changed.
+const TABLE_SUFFIX: &str = ".sst";
 /// Number of the state a node begins with.
 const FIRST: u64 = 1;
 
@@ -29,6 +35,8 @@ const FIRST: u64 = 1;
 pub(super) struct Generation {
     pub number: u64,
     pub engine: Arc<dyn Engine>,
+    /// The last entry of the snapshot it was made of, if it was.
+    pub installed: Option<LogId>,
     directory: Directory,
 }
 
@@ -41,10 +49,9 @@ struct Directory {
 impl Generation {
     /// Opens the state, or makes an empty one.
     pub(super) fn open_current(dir: &Path, open: &OpenEngine) -> Result<Generation> {
-        let failed = |operation, error| SnapshotError::io(operation, dir, error);
-        fs::create_dir_all(dir).map_err(|error| failed("creation", error))?;
+        make_dir(dir)?;
         match read_pointer(dir)? {
-            Some(number) => {
+            Some(Pointer { number, installed }) => {
                 let path = directory(dir, number);
                 if !path.is_dir() {
                     let what = format!("the state {} is gone", path.display());
@@ -53,7 +60,7 @@ impl Generation {
                 for other in numbered(dir)?.into_iter().filter(|other| *other != number) {
                     remove_dir(&directory(dir, other))?;
                 }
-                Generation::open(dir, number, open)
+                Generation::open(dir, number, installed, open)
             }
             None => Generation::create_first(dir, open),
         }
@@ -62,7 +69,7 @@ impl Generation {
     /// Makes the first state, also where a start that made it did not come to the pointer.
     fn create_first(dir: &Path, open: &OpenEngine) -> Result<Generation> {
         let others = numbered(dir)?.into_iter().any(|number| number != FIRST);
-        let generation = Generation::open(dir, FIRST, open)?;
+        let generation = Generation::open(dir, FIRST, None, open)?;
         let empty = generation.engine.get(&meta::applied())?.is_none();
         if others || !empty {
             let what = format!("{} has a state and no {POINTER}", dir.display());
@@ -73,7 +80,12 @@ impl Generation {
         Ok(generation)
     }
 
-    fn open(dir: &Path, number: u64, open: &OpenEngine) -> Result<Generation> {
+    fn open(
+        dir: &Path,
+        number: u64,
+        installed: Option<LogId>,
+        open: &OpenEngine,
+    ) -> Result<Generation> {
         let path = directory(dir, number);
         let engine = open(&path)?;
         let directory = Directory {
@@ -83,11 +95,13 @@ impl Generation {
         Ok(Generation {
             number,
             engine,
+            installed,
             directory,
         })
     }
 
-    /// Makes a state of a snapshot, beside the current one. A spare snapshot gives its files away.
+    /// Makes a state of a snapshot, beside the current one. The tables, which never change, are
+    /// shared; what the engine goes on writing to is copied.
     pub(super) fn from_snapshot(
         dir: &Path,
         number: u64,
@@ -99,27 +113,36 @@ impl Generation {
         fs::create_dir(&path).map_err(|error| SnapshotError::io("creation", &path, error))?;
         for file in &snapshot.manifest().files {
             let (from, to) = (snapshot.path().join(&file.name), path.join(&file.name));
-            let moved = snapshot.is_spare() && fs::rename(&from, &to).is_ok();
-            if !moved {
-                copy_synced(&from, &to).map_err(|error| SnapshotError::io("copy", &to, error))?;
-            }
+            let (operation, made) = match file.name.ends_with(TABLE_SUFFIX) {
+                true => ("linking", fs::hard_link(&from, &to)),
+                false => ("copy", copy_synced(&from, &to)),
+            };
+            made.map_err(|error| SnapshotError::io(operation, &to, error))?;
         }
         sync_dir(&path)?;
         sync_dir(dir)?;
-        Generation::open(dir, number, open)
+        let installed = snapshot.meta()?.last_log_id;
+        Generation::open(dir, number, installed, open)
     }
 
     /// Makes this the state, for good when this returns.
     pub(super) fn point_to(&self, dir: &Path) -> Result<()> {
         let (new, path) = (dir.join("CURRENT.new"), dir.join(POINTER));
         let written = File::create(&new).and_then(|mut file| {
-            file.write_all(format!("{}\n", self.number).as_bytes())?;
+            file.write_all(self.pointer().to_string().as_bytes())?;
             file.sync_all()
         });
         written
             .and_then(|()| fs::rename(&new, &path))
             .map_err(|error| SnapshotError::io("write", &path, error))?;
         sync_dir(dir)
+    }
+
+    fn pointer(&self) -> Pointer {
+        Pointer {
+            number: self.number,
+            installed: self.installed,
+        }
     }
 
     /// Another one is the state now.
@@ -171,18 +194,52 @@ fn numbered(dir: &Path) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-fn read_pointer(dir: &Path) -> Result<Option<u64>> {
+/// What the pointer file says.
+struct Pointer {
+    number: u64,
+    installed: Option<LogId>,
+}
+
+impl fmt::Display for Pointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.number)?;
+        if let Some(LogId { leader_id, index }) = &self.installed {
+            write!(f, " {} {} {index}", leader_id.term, leader_id.node_id)?;
+        }
+        writeln!(f)
+    }
+}
+
+impl Pointer {
+    fn parse(text: &str) -> Option<Pointer> {
+        let numbers: Vec<u64> = text
+            .strip_suffix('\n')?
+            .split(' ')
+            .map(|number| number.parse().ok())
+            .collect::<Option<_>>()?;
+        match numbers[..] {
+            [number] => Some(Pointer {
+                number,
+                installed: None,
+            }),
+            [number, term, node_id, index] => Some(Pointer {
+                number,
+                installed: Some(LogId::new(LeaderId { term, node_id }, index)),
+            }),
+            _ => None,
+        }
+    }
+}
+
+fn read_pointer(dir: &Path) -> Result<Option<Pointer>> {
     let path = dir.join(POINTER);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(SnapshotError::io("read", &path, error)),
     };
-    let number = text
-        .strip_suffix('\n')
-        .and_then(|number| number.parse().ok());
     let damaged = || SnapshotError::Damaged(format!("{} holds {text:?}", path.display()));
-    number.map(Some).ok_or_else(damaged)
+    Pointer::parse(&text).map(Some).ok_or_else(damaged)
 }
 
 fn copy_synced(from: &Path, to: &Path) -> io::Result<()> {

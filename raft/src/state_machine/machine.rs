@@ -146,6 +146,14 @@ impl Machine {
         requests: &mut Vec<(LogIndex, RequestId)>,
     ) -> Result<Outcomes, ApplyFailure> {
         let LogEntry { log_id, payload } = entry;
+        // An empty state takes any first entry: openraft starts at 0, its conformance suite
+        // elsewhere.
+        if let Some(LogId { index: last, .. }) = self.applied.last
+            && log_id.index != last + 1
+        {
+            let index = log_id.index;
+            return Err(ApplyFailure::OutOfOrder { index, last });
+        }
         let outcomes = match payload {
             Payload::Blank => Outcomes::default(),
             Payload::Normal(proposal) => {

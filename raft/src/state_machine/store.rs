@@ -12,7 +12,7 @@ use super::generation::{Generation, PinnedSnapshot};
 use super::recent::RecentRequests;
 use crate::log_store::LogHandle;
 use crate::snapshot::{Result, SnapshotDir, SnapshotError, SnapshotStore};
-use crate::type_config::SnapshotMeta;
+use crate::type_config::{LogId, SnapshotMeta};
 
 /// Opens the state's engine in a directory, or makes it.
 pub type OpenEngine = Arc<dyn Fn(&Path) -> storage::Result<Arc<dyn storage::Engine>> + Send + Sync>;
@@ -53,12 +53,17 @@ impl StateStore {
         })
     }
 
-    /// Checks that nothing is missing between this state and what follows in `log`.
+    /// Checks that this state and `log` belong together: nothing is missing between them, and the
+    /// state is not ahead of its log.
     ///
     /// # Errors
     /// [`storage::Error::Corrupt`] if the log was purged beyond what the state, or the snapshot it
-    /// can be made of, holds.
+    /// can be made of, holds; or if the log ends before the state does, and so has lost its end.
     pub fn check_reaches(&self, log: &LogHandle) -> Result<()> {
+        let applied = self.applied().last;
+        if let Some(applied) = applied {
+            self.check_log_end(applied, log)?;
+        }
         let Some(purged) = log.purged() else {
             return Ok(());
         };
@@ -67,10 +72,7 @@ impl StateStore {
             .current()
             .map(|snapshot| snapshot.meta())
             .transpose()?;
-        let reached = self
-            .applied()
-            .last
-            .max(snapshot.and_then(|meta| meta.last_log_id));
+        let reached = applied.max(snapshot.and_then(|meta| meta.last_log_id));
         if reached.is_some_and(|reached| reached.index >= purged.index) {
             return Ok(());
         }
@@ -81,6 +83,27 @@ impl StateStore {
             "the log begins after entry {} but the state {ends}: the state was lost. Remove this \
              node from the cluster and join with a new number",
             purged.index
+        );
+        Err(storage::Error::Corrupt { what }.into())
+    }
+
+    /// Entries are applied when they are durable in this node's log, so a state is never ahead of
+    /// it. One exception: a state made of a snapshot, after a crash before the log was purged up
+    /// to it. Nothing can have been applied to it then.
+    fn check_log_end(&self, applied: LogId, log: &LogHandle) -> Result<()> {
+        let installed = self.read(|current| current.generation.installed);
+        let ends = match (log.vote(), log.last()) {
+            // Nothing is ever applied, nor a snapshot accepted, before a vote is on the disk.
+            (None, _) => "is gone, with the votes this node gave".into(),
+            (_, Some(last)) if last.index >= applied.index => return Ok(()),
+            _ if installed == Some(applied) => return Ok(()),
+            (_, Some(last)) => format!("ends at entry {}", last.index),
+            (_, None) => "has no entries".into(),
+        };
+        let what = format!(
+            "the state holds entry {} but the log {ends}: the log lost its end. This node must \
+             not vote again; remove it from the cluster and join with a new number",
+            applied.index
         );
         Err(storage::Error::Corrupt { what }.into())
     }
@@ -135,7 +158,12 @@ impl StateStore {
     }
 
     /// Replaces the state by a snapshot's. When this returns, that is the state after a crash too,
-    /// and the current snapshot is one of it. After a crash before, the state is the old one.
+    /// and the snapshot is the current one. Nothing of its size is read or written: its tables are
+    /// shared, and its bytes were compared with its manifest as they came.
+    ///
+    /// After a crash before the end the state is the old one or the new one. The snapshot is made
+    /// the current one first: consensus installs a snapshot that is ahead of the state at the
+    /// start, while one that is behind the log's start could bring nobody forward.
     pub(super) fn install(&self, meta: &SnapshotMeta, snapshot: &SnapshotDir) -> Result<()> {
         let _exclusive = self.snapshots.exclusive();
         snapshot.verify()?;
@@ -149,15 +177,10 @@ impl StateStore {
             let what = format!("it holds entry {:?}, not {meta}", current.applied.last);
             return Err(SnapshotError::Damaged(what));
         }
-        // The snapshot of the old state would be behind the log's start: without one, a start after
-        // a crash makes a new one.
-        self.snapshots.remove_current()?;
+        self.snapshots.adopt(snapshot)?;
         current.generation.point_to(&self.dir)?;
-        let generation = Arc::clone(&current.generation);
         self.show(current);
         old.replaced();
-        self.snapshots
-            .build_exclusively(generation.engine.as_ref(), &self.open)?;
         Ok(())
     }
 

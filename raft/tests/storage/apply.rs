@@ -8,7 +8,7 @@ use crate::support::{EnvelopeExt, change, delete, dump, entry, envelope, put, ro
 use bytes::Bytes;
 use proptest::prelude::*;
 use raft::apply::{ApplyFailure, apply_entry, idempotency};
-use storage::keys::{Kind, catalog};
+use storage::keys::{Kind, catalog, meta};
 use storage::memory::MemoryEngine;
 use storage::{Batch, Durability, Engine};
 use types::ErrorCode;
@@ -17,7 +17,7 @@ use types::command::{
     RegisterNode, RouteTarget, RowEvent, Write,
 };
 use types::ids::Version;
-use types::limits::IDEMPOTENCY_KEEP_MS;
+use types::limits::{IDEMPOTENCY_KEEP_MS, IDEMPOTENCY_SWEEP_MAX, NODE_ID_MAX};
 use types::outcome::{Applied, CommandResult, Outcome, Rejection};
 use types::schema::{PayloadMode, RowOp};
 
@@ -385,6 +385,46 @@ fn keys_expire_and_are_swept() {
 }
 
 #[test]
+fn a_sweep_begins_where_the_last_one_ended() {
+    let mut state = State::default();
+    let keyed = |name: &str| put(&row_key(1), b"x").once(name, "request");
+    let ages = |state: &State| -> Vec<Vec<u8>> {
+        let all = state.dump().into_iter().map(|(key, _)| key);
+        all.filter(|key| Kind::of(key) == Some(Kind::IdempotencyAge))
+            .collect()
+    };
+    for number in 0..3 * IDEMPOTENCY_SWEEP_MAX as u64 {
+        state.apply(number + 1, vec![keyed(&number.to_string())]);
+    }
+    let before = ages(&state);
+    state.apply(DAY + 1_000, vec![keyed("new")]);
+    let swept = state.get(&meta::idempotency_swept()).unwrap();
+    let left = &before[IDEMPOTENCY_SWEEP_MAX..];
+    assert!(before[IDEMPOTENCY_SWEEP_MAX - 1] < swept && swept <= left[0]);
+    assert!(ages(&state).starts_with(left), "the oldest went");
+
+    // Nothing below is looked at again, and nothing above is left out.
+    let mut below = before[0].clone();
+    below.truncate(below.len() - 1);
+    let engine_write = [storage::Op::Put {
+        key: below.clone(),
+        value: b"no age of a key".to_vec(),
+    }];
+    state
+        .engine
+        .write(&engine_write, Durability::Flushed)
+        .unwrap();
+    for number in 0..2 {
+        state.apply(DAY + 2_000, vec![keyed(&format!("newer {number}"))]);
+    }
+    assert_eq!(ages(&state).len(), 1 + 3, "the stray one and the new ones");
+    // A key that is older than what was swept is swept all the same.
+    state.apply(1, vec![keyed("late")]);
+    state.apply(DAY + 3_000, vec![keyed("newest")]);
+    assert_eq!(ages(&state).len(), 1 + 4);
+}
+
+#[test]
 fn node_numbers_are_never_given_out_twice() {
     let members = BTreeSet::from([3]);
     let mut state = State {
@@ -417,6 +457,22 @@ fn node_numbers_are_never_given_out_twice() {
         "a member's number"
     );
     assert_eq!(registered(&state.apply_one(register(b"e", 0))), Some(21));
+}
+
+#[test]
+fn the_highest_node_number_is_given_once_and_nothing_above_it() {
+    let mut state = State::default();
+    assert_eq!(registered(&state.apply_one(register(b"boot", 1))), Some(1));
+    for beyond in [NODE_ID_MAX + 1, u64::MAX] {
+        assert_eq!(registered(&state.apply_one(register(b"a", beyond))), None);
+    }
+    let highest = state.apply_one(register(b"b", NODE_ID_MAX));
+    assert_eq!(registered(&highest), Some(NODE_ID_MAX));
+    assert_eq!(registered(&state.apply_one(register(b"c", 0))), None);
+    assert_eq!(registered(&state.apply_one(register(b"c", 2))), Some(2));
+    // Such a member may be there from before the bound was.
+    state.members = BTreeSet::from([u64::MAX]);
+    assert_eq!(registered(&state.apply_one(register(b"d", 0))), None);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The log store beyond openraft's suite: crashes, damage, a failing disk, memory and bounds.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
 use crate::support::{append, blank, entry, log_id, proposal, put, row_key, rows};
+use futures::TryStreamExt;
 use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 use raft::log_store::LogStore;
@@ -13,7 +15,7 @@ use storage::keys::log as keys;
 use storage::memory::MemoryEngine;
 use storage::rocks::RocksEngine;
 use storage::{Durability, Engine, Op, Snapshot};
-use types::limits::{LOG_TAIL_MAX_BYTES, REPLICATION_READ_MAX_BYTES};
+use types::limits::{LOG_TAIL_MAX_BYTES, LOG_WRITE_GROUP_MAX_BYTES, REPLICATION_READ_MAX_BYTES};
 
 fn open(engine: &Arc<MemoryEngine>, dir: &Path) -> storage::Result<LogStore> {
     LogStore::open(Arc::clone(engine) as Arc<dyn Engine>, &dir.join("marker"))
@@ -133,6 +135,76 @@ async fn the_committed_position_rides_along_with_the_next_write() {
 }
 
 #[tokio::test]
+async fn the_committed_position_is_never_ahead_of_the_log_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Gated::new(false);
+    let size = LOG_WRITE_GROUP_MAX_BYTES / 8;
+    let mut log = engine.open(dir.path());
+    append(&mut log, vec![large(0, size)]).await.unwrap();
+    engine.set_closed(true);
+    // The next write takes one entry or a few; what follows is more than three others can take.
+    for index in 1..40 {
+        let (tx, _flushed) = TypeConfig::oneshot();
+        log.append([large(index, size)], IOFlushed::signal(tx))
+            .await
+            .unwrap();
+        // As consensus does: committed by other nodes before it is durable here.
+        log.save_committed(Some(log_id(1, index))).await.unwrap();
+    }
+    let mut positions = Vec::new();
+    for writes in 1..5 {
+        engine.wait_after(writes);
+        // What a loss of power would leave now.
+        let committed = engine.engine.get(&keys::committed()).unwrap();
+        let committed = committed.map_or(0, |bytes| index_of_position(&bytes));
+        let entry = engine.engine.get(&keys::entry(committed)).unwrap();
+        assert!(entry.is_some(), "committed up to {committed}");
+        positions.push(committed);
+        engine.let_one_through();
+    }
+    assert!(
+        positions.last() > Some(&0),
+        "it follows the log: {positions:?}"
+    );
+    engine.set_closed(false);
+    drop(log);
+    let committed = engine.engine.get(&keys::committed()).unwrap().unwrap();
+    assert_eq!(index_of_position(&committed), 39);
+}
+
+/// The record of a position in the log.
+fn position(term: u64, node_id: u64, index: u64) -> Vec<u8> {
+    let mut bytes = vec![1];
+    for number in [term, node_id, index] {
+        bytes.extend_from_slice(&number.to_be_bytes());
+    }
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+    bytes
+}
+
+fn index_of_position(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(bytes[17..25].try_into().unwrap())
+}
+
+#[tokio::test]
+async fn a_committed_position_ahead_of_the_log_is_cut_to_what_is_sure() {
+    // Of the leadership that wrote the log's end, and of a later one that may have replaced it.
+    for (term, sure) in [(1, Some(log_id(1, 4))), (2, None)] {
+        let (engine, dir) = (Arc::new(MemoryEngine::new()), tempfile::tempdir().unwrap());
+        append(&mut open(&engine, dir.path()).unwrap(), rows(0..5))
+            .await
+            .unwrap();
+        let ahead = Op::Put {
+            key: keys::committed(),
+            value: position(term, 1, 100),
+        };
+        engine.write(&[ahead], Durability::Synced).unwrap();
+        let mut log = open(&engine, dir.path()).unwrap();
+        assert_eq!(log.read_committed().await.unwrap(), sure);
+    }
+}
+
+#[tokio::test]
 async fn a_log_that_lost_its_end_is_refused() {
     let (engine, dir) = (Arc::new(MemoryEngine::new()), tempfile::tempdir().unwrap());
     {
@@ -151,6 +223,52 @@ async fn a_log_that_lost_its_end_is_refused() {
         .unwrap()
         .to_string();
     assert!(error.contains("the log is empty"), "{error}");
+}
+
+#[tokio::test]
+async fn a_log_that_lost_its_vote_is_refused() {
+    // What became of the vote of term 7.
+    let older = Op::Put {
+        key: keys::vote(),
+        value: vote_record(5, 2),
+    };
+    let gone = Op::Delete { key: keys::vote() };
+    for loss in [older, gone] {
+        let (engine, dir) = (Arc::new(MemoryEngine::new()), tempfile::tempdir().unwrap());
+        {
+            let mut log = open(&engine, dir.path()).unwrap();
+            append(&mut log, rows(0..5)).await.unwrap();
+            log.save_vote(&Vote::new(7, 1)).await.unwrap();
+        }
+        drop(open(&engine, dir.path()).unwrap());
+        engine.write(&[loss], Durability::Synced).unwrap();
+        let error = open(&engine, dir.path()).err().unwrap().to_string();
+        assert!(error.contains("vote was lost"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn entries_of_a_later_term_than_the_vote_are_refused() {
+    let (engine, dir) = (Arc::new(MemoryEngine::new()), tempfile::tempdir().unwrap());
+    {
+        let mut log = open(&engine, dir.path()).unwrap();
+        log.save_vote(&Vote::new_committed(2, 1)).await.unwrap();
+        append(&mut log, vec![blank(3, 0)]).await.unwrap();
+    }
+    fs::remove_file(dir.path().join("marker")).unwrap();
+    let error = open(&engine, dir.path()).err().unwrap().to_string();
+    assert!(error.contains("vote was lost"), "{error}");
+}
+
+/// The record of a vote that is no leadership yet.
+fn vote_record(term: u64, node_id: u64) -> Vec<u8> {
+    let mut bytes = vec![1];
+    for number in [term, node_id] {
+        bytes.extend_from_slice(&number.to_be_bytes());
+    }
+    bytes.push(0);
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+    bytes
 }
 
 #[tokio::test]
@@ -235,6 +353,33 @@ async fn damage_is_noticed_by_a_read_too() {
 }
 
 #[tokio::test]
+async fn purged_entries_are_not_silently_left_out() {
+    let (engine, dir) = (Arc::new(MemoryEngine::new()), tempfile::tempdir().unwrap());
+    let mut log = open(&engine, dir.path()).unwrap();
+    append(&mut log, rows(0..10)).await.unwrap();
+    log.purge(log_id(1, 4)).await.unwrap();
+    let mut reader = log.reader();
+    assert_eq!(
+        reader.limited_get_log_entries(5, 10).await.unwrap(),
+        rows(5..10)
+    );
+    assert_eq!(reader.limited_get_log_entries(4, 10).await.unwrap(), []);
+    assert_eq!(reader.limited_get_log_entries(0, 3).await.unwrap(), []);
+    let streamed = |start| {
+        let mut reader = reader.clone();
+        async move {
+            let entries = reader.entries_stream(start..10).await;
+            entries.try_collect::<Vec<_>>().await
+        }
+    };
+    assert_eq!(streamed(5).await.unwrap(), rows(5..10));
+    let error = streamed(4).await.unwrap_err().to_string();
+    assert!(error.contains("after their purge"), "{error}");
+    // Nothing is asked for.
+    assert_eq!(reader.limited_get_log_entries(2, 2).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn after_a_failed_write_nothing_succeeds() {
     let (engine, dir) = (Arc::new(MemoryEngine::new()), tempfile::tempdir().unwrap());
     let mut log = open(&engine, dir.path()).unwrap();
@@ -268,25 +413,69 @@ async fn an_append_that_would_leave_a_hole_is_refused() {
 /// An engine whose writes wait until they are let through.
 struct Gated {
     engine: MemoryEngine,
-    closed: Mutex<bool>,
-    opened: Condvar,
+    gate: Mutex<Gate>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Gate {
+    closed: bool,
+    /// So many writes may pass although it is closed.
+    let_through: usize,
+    /// So many writes have come, and so many are done.
+    come: usize,
+    done: usize,
 }
 
 impl Gated {
+    fn new(closed: bool) -> Arc<Gated> {
+        Arc::new(Gated {
+            engine: MemoryEngine::new(),
+            gate: Mutex::new(Gate {
+                closed,
+                ..Gate::default()
+            }),
+            changed: Condvar::new(),
+        })
+    }
+
+    fn open(self: &Arc<Gated>, dir: &Path) -> LogStore {
+        LogStore::open(Arc::clone(self) as Arc<dyn Engine>, &dir.join("marker")).unwrap()
+    }
+
     fn set_closed(&self, closed: bool) {
-        *self.closed.lock().unwrap() = closed;
-        self.opened.notify_all();
+        self.gate.lock().unwrap().closed = closed;
+        self.changed.notify_all();
+    }
+
+    fn let_one_through(&self) {
+        self.gate.lock().unwrap().let_through += 1;
+        self.changed.notify_all();
+    }
+
+    /// Returns once `done` writes are done and the next one waits.
+    fn wait_after(&self, done: usize) {
+        let before = |gate: &mut Gate| gate.done < done || gate.come <= done;
+        drop(
+            self.changed
+                .wait_while(self.gate.lock().unwrap(), before)
+                .unwrap(),
+        );
     }
 }
 
 impl Engine for Gated {
     fn write(&self, ops: &[Op], durability: Durability) -> storage::Result<()> {
-        drop(
-            self.opened
-                .wait_while(self.closed.lock().unwrap(), |closed| *closed)
-                .unwrap(),
-        );
-        self.engine.write(ops, durability)
+        let mut gate = self.gate.lock().unwrap();
+        gate.come += 1;
+        self.changed.notify_all();
+        let waits = |gate: &mut Gate| gate.closed && gate.let_through == 0;
+        let mut gate = self.changed.wait_while(gate, waits).unwrap();
+        gate.let_through = gate.let_through.saturating_sub(1);
+        let result = self.engine.write(ops, durability);
+        gate.done += 1;
+        self.changed.notify_all();
+        result
     }
 
     fn snapshot(&self) -> Arc<dyn Snapshot> {
@@ -309,16 +498,8 @@ impl Engine for Gated {
 #[tokio::test]
 async fn entries_can_be_read_before_they_are_durable_and_share_an_fsync() {
     let dir = tempfile::tempdir().unwrap();
-    let engine = Arc::new(Gated {
-        engine: MemoryEngine::new(),
-        closed: Mutex::new(true),
-        opened: Condvar::new(),
-    });
-    let mut log = LogStore::open(
-        Arc::clone(&engine) as Arc<dyn Engine>,
-        &dir.path().join("marker"),
-    )
-    .unwrap();
+    let engine = Gated::new(true);
+    let mut log = engine.open(dir.path());
     let mut flushed = Vec::new();
     for index in 0..100 {
         let (tx, rx) = TypeConfig::oneshot();
@@ -377,4 +558,14 @@ async fn reads_are_capped_and_find_what_left_memory() {
         (expected..expected + 2 * 1024 * 1024).contains(&after_half),
         "{after_half} of {expected}"
     );
+    // How far it may be purged so that so many bytes stay.
+    let log = log.handle();
+    let keep = 4 * size as u64;
+    let last = log.last_before(keep).unwrap();
+    let left = (count - 1 - last) * size as u64;
+    assert!(
+        (keep - 2 * 1024 * 1024..=keep).contains(&left),
+        "{left} of {keep}"
+    );
+    assert_eq!(log.last_before(count * 2 * size as u64), None);
 }

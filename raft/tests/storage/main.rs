@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod apply;
+mod install;
 mod log_model;
 mod log_store;
 mod state_machine;
 mod suite;
 mod support;
+mod surgery;

@@ -1,18 +1,19 @@
 //! The state machine: when it applies, what a crash leaves, snapshots from one node to another.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{Disk, Node, apply, blank, dump, entry, log_id, proposal, put, row_key, rows};
+use crate::support::{
+    Disk, Node, apply, blank, dump, dump_of, entry, log_id, names_in, proposal, put, row_key, rows,
+    store, transfer,
+};
 use openraft::storage::{
     RaftLogReader, RaftLogStorage, RaftSnapshotBuilder, RaftStateMachine, StorageHelper,
 };
-use raft::snapshot::{Manifest, SnapshotDir, SnapshotError, SnapshotReceiver, SnapshotStore};
-use raft::state_machine::{OpenEngine, StateMachine, StateStore};
+use raft::snapshot::{SnapshotDir, SnapshotError, SnapshotReceiver};
+use raft::state_machine::{StateMachine, StateStore};
 use raft::type_config::{
-    LogEntry, Member, Membership, Payload, SnapshotMeta, StoredMembership, TypeConfig,
+    LogEntry, Member, Membership, Payload, SnapshotMeta, StoredMembership, TypeConfig, Vote,
 };
 use storage::Read;
 use tokio::sync::watch;
@@ -34,38 +35,6 @@ fn membership(index: u64) -> LogEntry {
         log_id: log_id(1, index),
         payload: Payload::Membership(membership),
     }
-}
-
-fn store(state: &StateMachine) -> Arc<StateStore> {
-    Arc::clone(state.handle().store())
-}
-
-fn dump_of(state: &StateMachine) -> Vec<storage::Pair> {
-    dump(store(state).snapshot().1.as_ref())
-}
-
-/// Streams a snapshot as another node would get it.
-fn transfer(from: &SnapshotDir, to: &SnapshotStore, chunk: usize) -> SnapshotReceiver {
-    let manifest = Manifest::decode(&from.manifest().encode()).unwrap();
-    let mut receiver = SnapshotReceiver::new(to, manifest).unwrap();
-    for (file, record) in from.manifest().files.iter().enumerate() {
-        let mut offset = 0;
-        while offset < record.size {
-            let bytes = from.read_chunk(file, offset, chunk).unwrap();
-            receiver.write_chunk(file, offset, &bytes).unwrap();
-            offset += bytes.len() as u64;
-        }
-    }
-    receiver
-}
-
-fn names_in(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 #[tokio::test]
@@ -498,6 +467,10 @@ async fn a_state_that_ends_before_its_log_begins_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Disk::memory();
     let mut node = Node::open(&disk, dir.path());
+    node.log
+        .save_vote(&Vote::new_committed(1, 1))
+        .await
+        .unwrap();
     node.append(rows(0..30)).await;
     node.apply(rows(0..20)).await;
     let (log, store) = (node.log.handle(), store(&node.state));
@@ -507,74 +480,6 @@ async fn a_state_that_ends_before_its_log_begins_is_refused() {
     node.log.purge(log_id(1, 20)).await.unwrap();
     let error = store.check_reaches(&log).unwrap_err();
     assert!(error.to_string().contains("ends at entry 19"), "{error}");
-}
-
-/// Opens states until the `fail_at`-th time, which fails, as if the process ended there.
-fn failing_at(disk: &Disk, fail_at: usize) -> OpenEngine {
-    let (open, calls) = (disk.open_state(), AtomicUsize::new(0));
-    Arc::new(move |dir| {
-        if calls.fetch_add(1, Ordering::Relaxed) == fail_at {
-            let message = "the process ends here".to_owned();
-            return Err(storage::Error::Io {
-                operation: "open",
-                message,
-            });
-        }
-        open(dir)
-    })
-}
-
-#[tokio::test]
-async fn an_installation_that_ends_in_the_middle_leaves_the_old_state_or_the_new_one() {
-    for disk in Disk::both() {
-        let here = tempfile::tempdir().unwrap();
-        let mut state = crate::support::state_machine(&disk, here.path());
-        apply(&mut state, rows(0..50)).await.unwrap();
-        let snapshot = state
-            .get_snapshot_builder()
-            .await
-            .build_snapshot()
-            .await
-            .unwrap();
-        let new = dump_of(&state);
-
-        let mut installed = Vec::new();
-        // The first open is that of the old state, so the installation's are the next ones.
-        for fail_at in 1..4 {
-            let there = tempfile::tempdir().unwrap();
-            let old = {
-                let mut other = crate::support::state_machine(&disk, there.path());
-                apply(&mut other, rows(100..105)).await.unwrap();
-                other
-                    .get_snapshot_builder()
-                    .await
-                    .build_snapshot()
-                    .await
-                    .unwrap();
-                dump_of(&other)
-            };
-            let store = StateStore::open(there.path(), failing_at(&disk, fail_at)).unwrap();
-            let store = Arc::new(store);
-            let durable = crate::support::always_durable();
-            let mut other = StateMachine::start(Arc::clone(&store), durable).unwrap();
-            let received = transfer(&snapshot.snapshot, store.snapshots(), 1000)
-                .finish()
-                .unwrap();
-            let result = other.install_snapshot(&snapshot.meta, received).await;
-            drop((other, store));
-
-            let mut other = crate::support::state_machine(&disk, there.path());
-            let (applied, _) = other.applied_state().await.unwrap();
-            let found = dump_of(&other);
-            assert!(found == old || found == new, "failed at open {fail_at}");
-            if let Some(current) = other.get_current_snapshot().await.unwrap() {
-                assert_eq!(current.meta.last_log_id, applied);
-                current.snapshot.verify().unwrap();
-            }
-            installed.push((result.is_ok(), found == new));
-        }
-        assert_eq!(installed, [(false, false), (false, true), (true, true)]);
-    }
 }
 
 #[tokio::test]
@@ -592,4 +497,17 @@ async fn nodes_that_applied_the_same_have_the_same_digest() {
     apply(&mut one, [change(b"x")]).await.unwrap();
     apply(&mut other, [change(b"y")]).await.unwrap();
     assert_ne!(digest(&one), digest(&other));
+}
+
+#[tokio::test]
+async fn an_entry_that_does_not_follow_the_last_one_ends_the_node() {
+    for gap in [6, 5, 4, 0] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = crate::support::state_machine(&Disk::memory(), dir.path());
+        apply(&mut state, rows(0..5)).await.unwrap();
+        let result = apply(&mut state, rows(gap..gap + 1)).await;
+        assert_eq!(result.is_ok(), gap == 5, "entry {gap} after entry 4");
+        let expected = if gap == 5 { 5 } else { 4 };
+        assert_eq!(store(&state).snapshot().0, expected);
+    }
 }

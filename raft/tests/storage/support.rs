@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +11,7 @@ use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::type_config::TypeConfigExt;
 use raft::log_store::LogStore;
+use raft::snapshot::{Manifest, SnapshotDir, SnapshotReceiver, SnapshotStore};
 use raft::state_machine::{OpenEngine, StateMachine, StateStore};
 use raft::type_config::{LeaderId, LogEntry, LogId, Payload, Proposal, TypeConfig};
 use storage::keys::Kind;
@@ -250,4 +252,48 @@ pub fn dump(read: &dyn Read) -> Vec<Pair> {
             .unwrap()
     })
     .collect()
+}
+
+/// Changes one byte of a file.
+pub fn flip_byte(path: &Path, at: u64) {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+}
+
+/// Streams a snapshot as another node would get it.
+pub fn transfer(from: &SnapshotDir, to: &SnapshotStore, chunk: usize) -> SnapshotReceiver {
+    let manifest = Manifest::decode(&from.manifest().encode()).unwrap();
+    let mut receiver = SnapshotReceiver::new(to, manifest).unwrap();
+    for (file, record) in from.manifest().files.iter().enumerate() {
+        let mut offset = 0;
+        while offset < record.size {
+            let bytes = from.read_chunk(file, offset, chunk).unwrap();
+            receiver.write_chunk(file, offset, &bytes).unwrap();
+            offset += bytes.len() as u64;
+        }
+    }
+    receiver
+}
+
+pub fn store(state: &StateMachine) -> Arc<StateStore> {
+    Arc::clone(state.handle().store())
+}
+
+pub fn dump_of(state: &StateMachine) -> Vec<storage::Pair> {
+    dump(store(state).snapshot().1.as_ref())
+}
+
+pub fn names_in(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
 }

@@ -18,6 +18,12 @@ pub fn cluster() -> Vec<u8> {
     named("cluster")
 }
 
+/// The key of [`super::Kind::IdempotencyAge`] below which there is none: expired ones are looked
+/// for from there on, and not among those that were removed and not yet compacted away.
+pub fn idempotency_swept() -> Vec<u8> {
+    named("idempotency_swept")
+}
+
 fn named(name: &str) -> Vec<u8> {
     let mut key = Kind::Meta.prefix();
     put_bytes(&mut key, name.as_bytes());

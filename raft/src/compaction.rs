@@ -1,0 +1,104 @@
+//! When a snapshot is taken, and how much of the log is kept below it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use types::ids::LogIndex;
+use types::limits::{LOG_KEEP_BYTES, SNAPSHOT_LOG_BYTES, SNAPSHOT_MAX_AGE_MS};
+
+use crate::handle::Core;
+use crate::log_store::LogHandle;
+use crate::metrics;
+
+/// How often the log is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Takes a snapshot whenever the log has grown enough since the last one, or that one is old, and
+/// lets the log go below it as far as its bytes are too many; the core itself counts entries only.
+/// Ends with the core.
+pub(crate) async fn look_after_log(core: Core, log: LogHandle) {
+    let mut every = tokio::time::interval(LOOK_INTERVAL);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut schedule = Schedule::new(Instant::now());
+    loop {
+        every.tick().await;
+        let covered = metrics::look(&core, |metrics| metrics.snapshot.map(|log_id| log_id.index));
+        let seen = Seen {
+            covered,
+            last: log.last().map(|log_id| log_id.index),
+            bytes: log.bytes_after(covered),
+        };
+        if schedule.is_due(Instant::now(), seen) && core.trigger().snapshot().await.is_err() {
+            return;
+        }
+        let purged = log.purged().map(|log_id| log_id.index);
+        let excess = log.last_before(LOG_KEEP_BYTES).min(covered);
+        if let Some(upto) = excess.filter(|_| excess > purged)
+            && core.trigger().purge_log(upto).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// What a look at the log finds.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// The last entry in the snapshot.
+    covered: Option<LogIndex>,
+    /// The last entry.
+    last: Option<LogIndex>,
+    /// Bytes of the entries that are not in the snapshot.
+    bytes: u64,
+}
+
+/// Decides whether it is time for a snapshot.
+struct Schedule {
+    covered: Option<LogIndex>,
+    /// When the snapshot was first seen, or the process started.
+    since: Instant,
+}
+
+impl Schedule {
+    fn new(now: Instant) -> Schedule {
+        Schedule {
+            covered: None,
+            since: now,
+        }
+    }
+
+    fn is_due(&mut self, now: Instant, seen: Seen) -> bool {
+        if self.covered != seen.covered {
+            (self.covered, self.since) = (seen.covered, now);
+        }
+        let old = now.duration_since(self.since) >= Duration::from_millis(SNAPSHOT_MAX_AGE_MS);
+        seen.bytes >= SNAPSHOT_LOG_BYTES || (old && seen.last > seen.covered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_due_by_bytes_or_by_age() {
+        let start = Instant::now();
+        let hours = |hours: u64| start + Duration::from_millis(hours * SNAPSHOT_MAX_AGE_MS);
+        let mut schedule = Schedule::new(start);
+        let seen = |covered, last, bytes| Seen {
+            covered,
+            last,
+            bytes,
+        };
+        assert!(!schedule.is_due(start, seen(None, Some(5), 100)));
+        assert!(schedule.is_due(start, seen(None, Some(5), SNAPSHOT_LOG_BYTES)));
+        assert!(
+            schedule.is_due(hours(1), seen(None, Some(5), 100)),
+            "by age"
+        );
+        // It was taken; the next one is due an age later, if there is anything for it.
+        assert!(!schedule.is_due(hours(1), seen(Some(5), Some(9), 100)));
+        assert!(!schedule.is_due(hours(9), seen(Some(5), Some(5), 100)));
+        assert!(schedule.is_due(hours(9), seen(Some(5), Some(6), 100)));
+    }
+}

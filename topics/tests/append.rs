@@ -113,7 +113,12 @@ fn an_undone_append_leaves_no_gap() {
         fetch::tail(&batch, 1, 0).unwrap(),
         topics::Tail {
             earliest: 0,
-            next: 2
+            next: 2,
+            bytes: fetch::fetch(&batch, 1, 0, 0, 2, usize::MAX)
+                .unwrap()
+                .iter()
+                .map(|message| message.raw().len() as u64)
+                .sum(),
         }
     );
     assert_eq!(

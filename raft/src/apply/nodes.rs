@@ -7,6 +7,7 @@ use storage::keys::{Kind, catalog};
 use storage::{Batch, Direction, Error, KeyRange, Read};
 use types::command::RegisterNode;
 use types::ids::NodeId;
+use types::limits::NODE_ID_MAX;
 use types::outcome::CommandResult;
 use types::{Error as Refusal, ErrorCode};
 
@@ -22,14 +23,12 @@ pub(super) fn register(
     }
     let highest = highest_given(batch)?;
     let id = match command.requested_id {
-        0 => {
-            highest
-                .into_iter()
-                .chain(members.last().copied())
-                .max()
-                .unwrap_or(0)
-                + 1
-        }
+        0 => highest
+            .into_iter()
+            .chain(members.last().copied())
+            .max()
+            .unwrap_or(0)
+            .saturating_add(1),
         requested => {
             // The first node of a cluster is a member before it can register.
             let member = highest.is_some() && members.contains(&requested);
@@ -40,6 +39,10 @@ pub(super) fn register(
             requested
         }
     };
+    if id > NODE_ID_MAX {
+        let message = format!("a node's number is at most {NODE_ID_MAX}; name one that is free");
+        return Ok(Err(Refusal::new(ErrorCode::Conflict, message)));
+    }
     batch.put(catalog::node(id), command.nonce.to_vec());
     batch.put(
         catalog::node_nonce(&command.nonce),

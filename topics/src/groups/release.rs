@@ -34,6 +34,9 @@ fn run(batch: &mut Batch, at: ApplyContext, command: &Release) -> Result<Command
         }
         found => found?,
     };
+    if lease.record.held == 0 {
+        return Ok(CommandResult::Done);
+    }
     let mut work = lease.open(batch, at, command.topic_id, &command.group)?;
     let request = Request {
         offsets: &[],

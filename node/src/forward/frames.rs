@@ -4,6 +4,7 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use crate::service::call::Operation;
+use crate::service::topics::ReleaseRequest;
 
 /// From the node that holds the client to the leader.
 #[derive(Clone, PartialEq, Message)]
@@ -63,6 +64,9 @@ pub struct ForwardedCall {
     /// Set if an answer was lost before: where it can have happened.
     #[prost(uint64, optional, tag = "12")]
     pub lost_after: Option<u64>,
+    /// How long a consume still waits for messages.
+    #[prost(uint64, optional, tag = "13")]
+    pub wait_ms: Option<u64>,
 }
 
 /// From the leader back.
@@ -86,4 +90,7 @@ pub struct Response {
     /// With status 0: it may have been appended after all, and this node cannot know more.
     #[prost(bool, tag = "6")]
     pub lost: bool,
+    /// Leases on what is in the body.
+    #[prost(message, repeated, tag = "7")]
+    pub leases: Vec<ReleaseRequest>,
 }

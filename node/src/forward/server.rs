@@ -18,6 +18,7 @@ use types::limits;
 
 use super::frames::{ForwardedCall, Request, RequestKind, Response};
 use super::wire::forward_server::{Forward, ForwardServer};
+use crate::http::OnUndelivered;
 use crate::service::call::{Call, Caller, Failure, Operation, Reply};
 use crate::service::dispatch::Dispatcher;
 
@@ -69,14 +70,41 @@ impl Forward for Endpoint {
             running: Arc::default(),
         };
         runtime.spawn(session.run(request.into_inner()));
-        Ok(tonic::Response::new(Box::pin(ReceiverStream::new(stream))))
+        let responses = ReceiverStream::new(stream).map(|answer: Answer| Ok(answer.leave()));
+        Ok(tonic::Response::new(Box::pin(responses)))
+    }
+}
+
+/// An answer on its way onto the stream. Dropped before it is on it, what it granted is given back:
+/// the call was cancelled meanwhile, or the stream broke.
+struct Answer {
+    response: Response,
+    undelivered: Option<OnUndelivered>,
+}
+
+impl Answer {
+    /// From here on the other node answers for it.
+    fn leave(self) -> Response {
+        if let Some(undelivered) = self.undelivered {
+            undelivered.disarm();
+        }
+        self.response
+    }
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Answer {
+        Answer {
+            response,
+            undelivered: None,
+        }
     }
 }
 
 /// One stream from one node.
 struct Session {
     dispatcher: Dispatcher,
-    answers: mpsc::Sender<Result<Response, Status>>,
+    answers: mpsc::Sender<Answer>,
     /// Calls that wait, so that a cancel can stop them.
     running: Arc<Mutex<HashMap<u64, AbortHandle>>>,
 }
@@ -104,11 +132,11 @@ impl Session {
         // Held while the task is entered, so that it cannot remove itself before it is there.
         let mut entries = self.running.lock();
         let task = tokio::spawn(async move {
-            let response = serve(&dispatcher, forwarded).await;
+            let answer = serve(&dispatcher, forwarded).await;
             // Whoever removes the entry answers: this task, or the cancel that aborts it.
             if running.lock().remove(&id).is_some() {
                 // Without a receiver the stream is gone, and with it whoever waited.
-                drop(answers.send(Ok(response)).await);
+                drop(answers.send(answer).await);
             }
         });
         entries.insert(id, task.abort_handle());
@@ -121,56 +149,53 @@ impl Session {
             let answers = self.answers.clone();
             // Without a receiver the stream is gone, and with it whoever waited.
             tokio::spawn(async move {
-                drop(
-                    answers
-                        .send(Ok(Response {
-                            id,
-                            ..Response::default()
-                        }))
-                        .await,
-                );
+                drop(answers.send(Answer::from(nothing_done(id))).await);
             });
         }
     }
 }
 
-async fn serve(dispatcher: &Dispatcher, forwarded: ForwardedCall) -> Response {
+fn nothing_done(id: u64) -> Response {
+    Response {
+        id,
+        ..Response::default()
+    }
+}
+
+async fn serve(dispatcher: &Dispatcher, forwarded: ForwardedCall) -> Answer {
     let id = forwarded.id;
     let Some(call) = call_of(forwarded) else {
         // An operation this version does not know: it cannot serve it, so it does not lead it.
-        return Response {
-            id,
-            ..Response::default()
-        };
+        return nothing_done(id).into();
     };
     let began = Instant::now();
     let reply = match dispatcher.serve_forwarded(&call).await {
         Ok(reply) => reply,
-        Err(Failure::NotLeader) => {
-            return Response {
-                id,
-                ..Response::default()
-            };
-        }
+        Err(Failure::NotLeader) => return nothing_done(id).into(),
         Err(Failure::Lost(_)) => {
-            return Response {
-                id,
+            let lost = Response {
                 lost: true,
-                ..Response::default()
+                ..nothing_done(id)
             };
+            return lost.into();
         }
         Err(Failure::Error(error)) => {
             let took_ms = began.elapsed().as_secs_f64() * 1_000.0;
             Reply::error(&error, call.operation.error_shape(), took_ms)
         }
     };
-    Response {
+    let response = Response {
         id,
         status: u32::from(reply.status),
         body: reply.body,
         index: reply.index,
         lost: false,
         retry_after_seconds: reply.retry_after_seconds.unwrap_or(0),
+        leases: reply.leases,
+    };
+    Answer {
+        response,
+        undelivered: reply.undelivered,
     }
 }
 
@@ -187,6 +212,10 @@ fn call_of(forwarded: ForwardedCall) -> Option<Call> {
         operation,
         caller,
         deadline: Instant::now() + Duration::from_millis(remaining),
+        timeout_given: true,
+        wait_until: forwarded.wait_ms.map(|wait_ms| {
+            Instant::now() + Duration::from_millis(wait_ms.min(limits::DEADLINE_MAX_MS))
+        }),
         consistency: Consistency::Linearizable,
         min_index: forwarded.min_index,
         idempotency_key: Some(forwarded.idempotency_key).filter(|key| !key.is_empty()),

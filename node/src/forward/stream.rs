@@ -26,10 +26,31 @@ pub type IfOrphaned = Box<dyn FnOnce(Response) + Send>;
 /// Calls without an answer yet.
 type Waiting = Arc<Mutex<HashMap<u64, Waiter>>>;
 
+/// An answer on its way to its caller. Dropped before that took it, it is orphaned.
+struct Answered {
+    response: Response,
+    if_orphaned: Option<IfOrphaned>,
+}
+
+impl Answered {
+    fn take(mut self) -> Response {
+        self.if_orphaned = None;
+        std::mem::take(&mut self.response)
+    }
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        if let Some(if_orphaned) = self.if_orphaned.take() {
+            if_orphaned(std::mem::take(&mut self.response));
+        }
+    }
+}
+
 enum Waiter {
     /// Somebody waits.
     Live(
-        oneshot::Sender<Result<Response, ForwardError>>,
+        oneshot::Sender<Result<Answered, ForwardError>>,
         Option<IfOrphaned>,
     ),
     /// Nobody waits any more; the other node has been told, and answers in any case.
@@ -97,7 +118,7 @@ impl Stream {
         }
         let answer = tokio::time::timeout_at(deadline.into(), receiver).await;
         let answer = match answer {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => answer.map(Answered::take),
             Ok(Err(_)) => Err(ForwardError::Lost),
             Err(_) => Err(ForwardError::Late),
         };
@@ -169,12 +190,12 @@ impl Task {
         let waiter = self.waiting.lock().remove(&response.id);
         match waiter {
             Some(Waiter::Live(sender, if_orphaned)) => {
-                // It may stop waiting at this very moment.
-                if let Err(Ok(response)) = sender.send(Ok(response))
-                    && let Some(if_orphaned) = if_orphaned
-                {
-                    if_orphaned(response);
-                }
+                let answered = Answered {
+                    response,
+                    if_orphaned,
+                };
+                // It may stop waiting at this very moment; then the answer is dropped, here or there.
+                drop(sender.send(Ok(answered)));
             }
             Some(Waiter::Cancelled(Some(if_orphaned))) => if_orphaned(response),
             Some(Waiter::Cancelled(None)) | None => {}

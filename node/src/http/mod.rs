@@ -4,6 +4,7 @@ mod call;
 mod delivery;
 mod routes;
 mod server;
+mod stream;
 
 pub use self::delivery::OnUndelivered;
 pub use self::routes::{Edge, router};

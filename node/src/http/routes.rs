@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use tokio::sync::Semaphore;
-use types::{Error, ErrorCode};
+use types::{Error, ErrorCode, limits};
 
 use super::call::{Incoming, discard, read_body, response};
 use crate::auth::tokens::TokenType;
@@ -18,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::service::call::{Call, ErrorShape, Operation, Reply};
 use crate::service::dispatch::Dispatcher;
+use crate::service::topics::Asked;
 
 /// What handlers need.
 #[derive(Clone)]
@@ -45,7 +48,8 @@ pub fn router(edge: Edge) -> Router {
         .route(paths::TOPICS_NACK, post(with_body(Nack)))
         .route(paths::TOPICS_EXTEND, post(with_body(Extend)))
         .route(paths::TOPICS_LATEST_OFFSETS, post(with_body(LatestOffsets)))
-        .route("/v1/api/topics/{topic}/messages", get(messages))
+        .route(paths::TOPIC_MESSAGES, get(messages))
+        .route(paths::TOPIC_STREAM, get(super::stream::stream))
         .route(paths::AUTH_LOGIN, post(with_body(Login)))
         .route(paths::AUTH_REFRESH, post(with_body(Refresh)))
         .route(paths::AUTH_LOGOUT, post(with_body(Logout)))
@@ -103,12 +107,17 @@ fn with_member(
     }
 }
 
+/// A topic's name in the path, if it can be read.
+pub(super) type TopicPath = Result<Path<String>, PathRejection>;
+/// The parameters of a query, if they can be read.
+pub(super) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+
 /// `GET …/messages`: a consume without a group, spelt as a query.
 async fn messages(
     State(edge): State<Edge>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    Path(topic): Path<String>,
-    Query(query): Query<Vec<(String, String)>>,
+    topic: TopicPath,
+    query: Parameters,
     headers: HeaderMap,
 ) -> Response {
     let incoming = Incoming {
@@ -116,23 +125,35 @@ async fn messages(
         headers,
         peer,
     };
-    match crate::service::topics::messages_query(topic, &query) {
-        Ok(body) => edge.answer(&incoming, Content::Whole(body.into())).await,
-        Err(error) => edge.refuse(&error, ErrorShape::Plain),
-    }
+    let asked = topic_query(topic, query)
+        .and_then(|(topic, query)| crate::service::topics::messages_query(topic, &query));
+    edge.answer(&incoming, Content::Query(asked)).await
+}
+
+/// Both, or INVALID_INPUT for what is not UTF-8.
+pub(super) fn topic_query(
+    topic: TopicPath,
+    query: Parameters,
+) -> Result<(String, Vec<(String, String)>), Error> {
+    let unreadable = |what: String| Error::new(ErrorCode::InvalidInput, what);
+    let Path(topic) = topic.map_err(|e| unreadable(e.body_text()))?;
+    let Query(query) = query.map_err(|e| unreadable(e.body_text()))?;
+    Ok((topic, query))
 }
 
 /// Where a call's body comes from.
-enum Content {
+pub(super) enum Content {
     Stream(Body),
     Whole(Bytes),
+    /// From a query; what is wrong with it is said once it is known who asks.
+    Query(Result<Asked, Error>),
 }
 
 impl Edge {
     /// Serves a request: who, what, and the answer.
     async fn answer(&self, incoming: &Incoming, mut content: Content) -> Response {
         let operation = incoming.operation;
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let reply = match self.call(incoming, &mut content).await {
             Ok((call, _slot)) => self.dispatcher.serve(call).await,
             Err(error) => {
@@ -149,7 +170,7 @@ impl Edge {
     }
 
     /// The call of a request, and its place among those served at once.
-    async fn call(
+    pub(super) async fn call(
         &self,
         incoming: &Incoming,
         content: &mut Content,
@@ -177,12 +198,21 @@ impl Edge {
         } else {
             None
         };
-        let body = match content {
-            Content::Stream(body) => read_body(&incoming.headers, body).await?,
-            Content::Whole(body) => body.clone(),
+        let (body, wait_ms) = match content {
+            Content::Stream(body) => (read_body(&incoming.headers, body).await?, None),
+            Content::Whole(body) => (body.clone(), None),
+            Content::Query(Ok(asked)) => (asked.body.clone().into(), Some(asked.wait_ms)),
+            Content::Query(Err(error)) => return Err(error.clone()),
         };
+        let wait_until = wait_ms
+            .map(|ms| Instant::now() + Duration::from_millis(ms.min(limits::DEADLINE_MAX_MS)));
         let call = incoming.call(body, deadline)?;
-        Ok((Call { caller, ..call }, slot))
+        let call = Call {
+            caller,
+            wait_until,
+            ..call
+        };
+        Ok((call, slot))
     }
 
     /// Refuses a request that no handler took, body and all.

@@ -125,9 +125,10 @@ async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeE
     let address = http.address().map_err(|e| taken("HTTP", config.http, &e))?;
     let (stop_http, http_stopped) = oneshot::channel::<()>();
     let stop = async { drop(http_stopped.await) };
-    let http_task = tokio::spawn(http::serve(http, http::router(edge), stop));
+    let http_task = tokio::spawn(http::serve(http, http::router(edge.clone()), stop));
 
     tokio::spawn(facts::keep(raft.clone(), facts));
+    tokio::spawn(edge.dispatcher.topics().clone().keep_retention());
     let founded = tokio::spawn(found_if_founder(
         consensus.clone(),
         identity,

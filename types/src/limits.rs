@@ -87,8 +87,8 @@ pub const CONSUME_MAX_BYTES: usize = 8 * MIB;
 pub const LEASE_DEFAULT_MS: u64 = 60_000;
 /// Longest lease. Beyond: 400 `INVALID_INPUT`.
 pub const LEASE_MAX_MS: u64 = 3_600_000;
-/// How long a lease whose messages are all acked is remembered, so that an ack whose answer was lost
-/// can be repeated. After that a repeat without an `Idempotency-Key` is LEASE_LOST.
+/// How long a lease whose messages are all acked is remembered, so that an ack whose answer was
+/// lost can be repeated. After that a repeat without an `Idempotency-Key` is LEASE_LOST.
 pub const LEASE_DONE_KEEP_MS: u64 = 60_000;
 /// Leases to be forgotten that one claim forgets: more than it adds, so they never pile up.
 pub const LEASE_DONE_SWEEP_MAX: usize = 4;

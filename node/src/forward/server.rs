@@ -225,3 +225,36 @@ fn call_of(forwarded: ForwardedCall) -> Option<Call> {
         body: forwarded.body,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_an_answer_grants_is_given_back_unless_it_goes_onto_the_stream() {
+        let given_back = Arc::new(AtomicUsize::new(0));
+        let answer = || {
+            let count = Arc::clone(&given_back);
+            Answer {
+                response: nothing_done(7),
+                undelivered: Some(OnUndelivered::new(move || {
+                    count.fetch_add(1, Ordering::SeqCst);
+                })),
+            }
+        };
+        assert_eq!(answer().leave().id, 7);
+        assert_eq!(given_back.load(Ordering::SeqCst), 0);
+        let (answers, queue) = mpsc::channel(2);
+        assert!(answers.try_send(answer()).is_ok());
+        drop(queue);
+        assert_eq!(given_back.load(Ordering::SeqCst), 1, "the stream broke");
+        drop(answer());
+        assert_eq!(
+            given_back.load(Ordering::SeqCst),
+            2,
+            "the call was cancelled"
+        );
+    }
+}

@@ -194,7 +194,7 @@ impl Task {
                     response,
                     if_orphaned,
                 };
-                // It may stop waiting at this very moment; then the answer is dropped, here or there.
+                // It may stop waiting just now: then the answer is dropped here or there.
                 drop(sender.send(Ok(answered)));
             }
             Some(Waiter::Cancelled(Some(if_orphaned))) => if_orphaned(response),
@@ -212,5 +212,35 @@ impl Task {
                 drop(sender.send(Err(error)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_nobody_takes_is_orphaned_wherever_it_is_dropped() {
+        let (orphaned, orphans) = std::sync::mpsc::channel();
+        let answered = |id| Answered {
+            response: Response {
+                id,
+                ..Response::default()
+            },
+            if_orphaned: Some(Box::new({
+                let orphaned = orphaned.clone();
+                move |response: Response| orphaned.send(response.id).expect("the test listens")
+            })),
+        };
+        let (sender, receiver) = oneshot::channel();
+        drop(sender.send(Ok::<_, ForwardError>(answered(1))));
+        drop(receiver);
+        assert_eq!(orphans.try_recv(), Ok(1), "sent, and never received");
+        let (sender, receiver) = oneshot::channel();
+        drop(receiver);
+        drop(sender.send(Ok::<_, ForwardError>(answered(2))));
+        assert_eq!(orphans.try_recv(), Ok(2), "not even sent");
+        assert_eq!(answered(3).take().id, 3);
+        assert!(orphans.try_recv().is_err(), "it was taken");
     }
 }

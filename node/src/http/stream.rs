@@ -1,7 +1,7 @@
 //! Messages as server-sent events, in the form of the HTML standard (§9.2).
 //!
-//! A stream reads this node's own state, so it ends with the node; its client goes on at another one
-//! with the id of the last event it saw.
+//! A stream reads this node's own state, so it ends with the node; its client goes on at another
+//! one with the id of the last event it saw.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

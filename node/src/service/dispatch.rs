@@ -274,7 +274,8 @@ impl Dispatcher {
     }
 }
 
-/// Gives leases back whose messages did not reach their client, at the leader, whichever node that is.
+/// Gives leases back whose messages did not reach their client: at the leader, whichever node that
+/// is.
 #[derive(Clone)]
 pub struct Release {
     dispatcher: Dispatcher,

@@ -254,8 +254,8 @@ impl<'b> Partition<'b> {
         Ok(())
     }
 
-    /// A lease that comes to hold nothing goes; but if it was acked to its end, it stays for a while,
-    /// so that who lost the answer to that ack can repeat it.
+    /// A lease that comes to hold nothing goes; but if it was acked to its end, it stays for a
+    /// while, so that who lost the answer to that ack can repeat it.
     fn free(&mut self, lease: LeaseId, freed: &Freed) -> storage::Result<()> {
         let key = keys::topics::lease(self.topic, self.group, &lease.text());
         let mut record: LeaseRecord = record::load(self.batch, &key)?

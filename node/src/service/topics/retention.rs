@@ -1,7 +1,7 @@
 //! Retention: the leader looks for messages that are too old or too many and proposes that they go.
 //!
-//! Age is judged by the log's wall clock against the messages' own stamps. After a jump of the clock
-//! nothing is judged for a while: what goes cannot come back.
+//! Age is judged by the log's wall clock against the messages' own stamps. After a jump of the
+//! clock nothing is judged for a while: what goes cannot come back.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

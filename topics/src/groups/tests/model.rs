@@ -370,6 +370,8 @@ impl Model {
             return undone;
         }
         self.give_back(lease, &undone, self.now, 1);
+        let granted = &mut self.leases.get_mut(lease).expect("known").granted;
+        granted.retain(|offset| !undone.contains(offset));
         let partition = self.leases[lease].partition;
         let work = self.work(partition);
         while let Some((last, Offset::Ready { deliveries: 0, .. })) = work.offsets.last_key_value()

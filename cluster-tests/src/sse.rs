@@ -31,8 +31,9 @@ impl Events {
     /// Reads a response; it must be a stream of events.
     pub fn new(response: Response) -> Events {
         let kind = response.headers().get("content-type");
+        let kind = kind.map(reqwest::header::HeaderValue::as_bytes);
         assert_eq!(
-            (response.status().as_u16(), kind.map(|kind| kind.as_bytes())),
+            (response.status().as_u16(), kind),
             (200, Some(&b"text/event-stream"[..])),
             "{response:?}"
         );

@@ -15,6 +15,10 @@ pub struct Request {
 }
 
 /// The kinds of [`Request`].
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are calls; an allocation for each would be for nothing"
+)]
 #[derive(Clone, PartialEq, Oneof)]
 pub enum RequestKind {
     /// A client's call.

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use topics::fetch;
 use topics::render::Renderer;
 use types::ids::{LogIndex, Offset, PartitionId, TopicId};
-use types::limits::{DEADLINE_DEFAULT_MS, STREAM_READ_MAX, STREAM_READ_MAX_BYTES};
+use types::limits::{DEADLINE_DEFAULT_MS, STREAM_PAUSE_MS, STREAM_READ_MAX, STREAM_READ_MAX_BYTES};
 use types::{Error, ErrorCode, Result};
 
 use super::TopicService;
@@ -108,6 +108,7 @@ impl MessageStream {
             self.read()?;
             if self.ready.is_empty() {
                 self.applied.changed().await.map_err(|_| stopping())?;
+                tokio::time::sleep(Duration::from_millis(STREAM_PAUSE_MS)).await;
             } else {
                 // The deadline of the request that opened the stream has long passed.
                 let patience = Duration::from_millis(DEADLINE_DEFAULT_MS);

@@ -120,6 +120,39 @@ async fn a_stream_says_why_it_ends_when_its_topic_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_reader_is_slower_than_retention_says_so() {
+    let own = Own::new().await;
+    let jobs = Jobs::create(&own.root, &own.ns, 1).await;
+    // Together far more than what connections hold that nobody reads from.
+    let body = "x".repeat(900_000);
+    for id in 0..30 {
+        own.given(&[&format!("INSERT INTO {{ns}}.jobs VALUES ({id}, '{body}')")])
+            .await;
+    }
+    let path = format!("/v1/api/topics/{}/stream?from=earliest", jobs.topic);
+    let url = own.cluster.urls().remove(0);
+    let mut stream = open(&own.agent, &url, &path, None).await;
+    own.given(&["CLEAR TOPIC {ns}.work"]).await;
+    let index = own.root.sql("SELECT 1").await.index().to_string();
+    let headers = [("Duet-Min-Index", index.as_str())];
+    own.root.sql_on(&url, "SELECT 1", &headers).await;
+
+    let mut seen = Vec::new();
+    let error = loop {
+        let event = stream.next().await.unwrap();
+        match event.name.as_str() {
+            "" => seen.push(event),
+            _ => break event,
+        }
+    };
+    assert_eq!(error.data["code"], "OFFSET_OUT_OF_RANGE", "{error:?}");
+    assert_eq!(error.data["earliest"], 30, "{error:?}");
+    let dense: Vec<u64> = (0..).take(seen.len()).collect();
+    assert_eq!(offsets(&seen), dense, "up to there nothing is left out");
+    assert_eq!(stream.next().await, None);
+}
+
+#[tokio::test]
 async fn a_stream_ends_when_its_node_is_told_to() {
     let mut cluster = Cluster::start(1).await;
     let root = cluster.root().await;

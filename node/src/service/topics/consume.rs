@@ -34,22 +34,7 @@ impl TopicService {
     pub async fn asked(&self, mut call: Call) -> Result<(Call, ConsumeRequest)> {
         self.admit(&call).await?;
         let request: ConsumeRequest = call.json()?;
-        let now = Instant::now();
-        let asked = match (call.wait_until, request.timeout_seconds) {
-            (Some(until), _) => until.saturating_duration_since(now),
-            (None, Some(seconds)) => Duration::from_secs(seconds),
-            // What this node has is had at once; only who says so waits for more.
-            (None, None) if is_local_read(&call, &request) => Duration::ZERO,
-            (None, None) => Duration::from_millis(LONG_POLL_DEFAULT_MS),
-        };
-        let wait = asked.min(self.long_poll_max);
-        if !call.timeout_given {
-            let margin = Duration::from_millis(LONG_POLL_MARGIN_MS);
-            call.deadline = call.deadline.max(now + wait + margin);
-        }
-        let until_deadline = call.deadline.saturating_duration_since(now);
-        let wait = wait.min(until_deadline.saturating_sub(ANSWERING));
-        call.wait_until = Some(now + wait);
+        settle_wait(&mut call, &request, self.long_poll_max, Instant::now());
         Ok((call, request))
     }
 
@@ -228,6 +213,26 @@ impl TopicService {
     }
 }
 
+/// Gives a consume the end of its wait: as it asks, within the server's bound and its deadline. A
+/// deadline that the client did not name comes later than that.
+fn settle_wait(call: &mut Call, request: &ConsumeRequest, most: Duration, now: Instant) {
+    let asked = match (call.wait_until, request.timeout_seconds) {
+        (Some(until), _) => until.saturating_duration_since(now),
+        (None, Some(seconds)) => Duration::from_secs(seconds),
+        // What this node has is had at once; only who says so waits for more.
+        (None, None) if is_local_read(call, request) => Duration::ZERO,
+        (None, None) => Duration::from_millis(LONG_POLL_DEFAULT_MS),
+    };
+    let wait = asked.min(most);
+    if !call.timeout_given {
+        let margin = Duration::from_millis(LONG_POLL_MARGIN_MS);
+        call.deadline = call.deadline.max(now + wait + margin);
+    }
+    let until_deadline = call.deadline.saturating_duration_since(now);
+    let wait = wait.min(until_deadline.saturating_sub(ANSWERING));
+    call.wait_until = Some(now + wait);
+}
+
 /// May this node answer from its own state, whatever that is?
 fn is_local_read(call: &Call, request: &ConsumeRequest) -> bool {
     call.consistency == Consistency::Local && request.group_id.is_none()
@@ -286,4 +291,62 @@ pub(super) fn unix_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use types::limits::DEADLINE_DEFAULT_MS;
+
+    use super::*;
+    use crate::service::call::Operation;
+
+    /// How long a consume waits, and how long it has, in ms.
+    fn settled(
+        most_seconds: u64,
+        timeout_seconds: Option<u64>,
+        change: impl FnOnce(&mut Call, Instant),
+    ) -> (u128, u128) {
+        let now = Instant::now();
+        let mut call = Call::new(Operation::Consume, Bytes::new());
+        call.deadline = now + Duration::from_millis(DEADLINE_DEFAULT_MS);
+        change(&mut call, now);
+        let request = ConsumeRequest {
+            timeout_seconds,
+            ..ConsumeRequest::default()
+        };
+        settle_wait(&mut call, &request, Duration::from_secs(most_seconds), now);
+        let wait = call.wait_until.expect("it is set") - now;
+        (wait.as_millis(), (call.deadline - now).as_millis())
+    }
+
+    #[test]
+    fn a_wait_is_what_was_asked_for_within_the_bounds() {
+        let same = |_: &mut Call, _| {};
+        assert_eq!(settled(5, None, same), (5_000, 30_000));
+        assert_eq!(settled(60, None, same), (5_000, 30_000), "not the bound");
+        assert_eq!(settled(2, None, same), (2_000, 30_000));
+        assert_eq!(settled(5, Some(0), same), (0, 30_000));
+        assert_eq!(settled(5, Some(u64::MAX), same), (5_000, 30_000));
+        assert_eq!(settled(60, Some(45), same), (45_000, 55_000), "not cut");
+    }
+
+    #[test]
+    fn a_deadline_that_was_named_holds() {
+        let named = |call: &mut Call, now| {
+            call.deadline = now + Duration::from_secs(3);
+            call.timeout_given = true;
+        };
+        assert_eq!(settled(60, Some(45), named), (2_900, 3_000));
+    }
+
+    #[test]
+    fn a_query_waits_in_milliseconds_and_a_local_read_not_at_all() {
+        let by_query = |call: &mut Call, now| {
+            call.wait_until = Some(now + Duration::from_millis(300));
+        };
+        assert_eq!(settled(5, None, by_query), (300, 30_000));
+        let local = |call: &mut Call, _| call.consistency = Consistency::Local;
+        assert_eq!(settled(5, None, local), (0, 30_000));
+        assert_eq!(settled(5, Some(2), local), (2_000, 30_000));
+    }
 }

@@ -11,6 +11,8 @@ pub const MIN_INDEX: &str = "duet-min-index";
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Request: deadline in milliseconds.
 pub const TIMEOUT_MS: &str = "duet-timeout-ms";
+/// Request: the id of the last event that a stream's client saw.
+pub const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Response: the log index the answer reflects.
 pub const INDEX: &str = "duet-index";

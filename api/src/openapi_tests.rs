@@ -22,6 +22,8 @@ fn every_path_is_described_and_no_other() {
         paths::TOPICS_NACK,
         paths::TOPICS_EXTEND,
         paths::TOPICS_LATEST_OFFSETS,
+        paths::TOPIC_MESSAGES,
+        paths::TOPIC_STREAM,
         paths::AUTH_LOGIN,
         paths::AUTH_REFRESH,
         paths::AUTH_LOGOUT,

@@ -11,6 +11,10 @@ pub const TOPICS_ACK: &str = "/v1/api/topics/ack";
 pub const TOPICS_NACK: &str = "/v1/api/topics/nack";
 /// Keep leased messages longer.
 pub const TOPICS_EXTEND: &str = "/v1/api/topics/extend";
+/// Read messages without a group, with the request in the query.
+pub const TOPIC_MESSAGES: &str = "/v1/api/topics/{topic}/messages";
+/// Messages as server-sent events.
+pub const TOPIC_STREAM: &str = "/v1/api/topics/{topic}/stream";
 /// Where partitions end.
 pub const TOPICS_LATEST_OFFSETS: &str = "/v1/api/topics/latest-offsets";
 

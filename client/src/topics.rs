@@ -1,5 +1,8 @@
 //! Topics: reading, and saying what is done.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use api::paths;
@@ -14,6 +17,22 @@ use serde::de::DeserializeOwned;
 use crate::options::{Answer, RequestOptions};
 use crate::send::{Call, json};
 use crate::{Client, Error};
+
+/// Options of a request that may be sent several times and happens once.
+fn once() -> RequestOptions {
+    RequestOptions::idempotent(new_key())
+}
+
+/// A key that no other request has: a random number of this process, and a count.
+fn new_key() -> String {
+    static PROCESS: OnceLock<(u64, u64)> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    // A hasher's keys are random, so what it makes of nothing is too.
+    let random = || RandomState::new().build_hasher().finish();
+    let (first, second) = PROCESS.get_or_init(|| (random(), random()));
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{first:016x}{second:016x}-{count}")
+}
 
 impl Client {
     /// Reads messages. Sent again if the answer was lost: what a lost answer leased comes again
@@ -42,22 +61,20 @@ impl Client {
         self.inner.send(call).await
     }
 
-    /// Says that messages are done. Repeating it has no further effect.
+    /// Says that messages are done. Sent again if the answer was lost, under a key by which the
+    /// server gives the first answer once more.
     pub async fn ack(&self, request: &AckRequest) -> Result<Answer<AckResponse>, Error> {
-        self.post(paths::TOPICS_ACK, request, &RequestOptions::read())
-            .await
+        self.post(paths::TOPICS_ACK, request, &once()).await
     }
 
-    /// Gives leased messages back. Repeating it has no further effect: they are not held any more.
+    /// Gives leased messages back. Sent again as an ack is.
     pub async fn nack(&self, request: &NackRequest) -> Result<Answer<NackResponse>, Error> {
-        self.post(paths::TOPICS_NACK, request, &RequestOptions::read())
-            .await
+        self.post(paths::TOPICS_NACK, request, &once()).await
     }
 
-    /// Keeps leased messages longer.
+    /// Keeps leased messages longer. Sent again as an ack is.
     pub async fn extend(&self, request: &ExtendRequest) -> Result<Answer<ExtendResponse>, Error> {
-        self.post(paths::TOPICS_EXTEND, request, &RequestOptions::read())
-            .await
+        self.post(paths::TOPICS_EXTEND, request, &once()).await
     }
 
     /// Where partitions end.
@@ -106,5 +123,17 @@ impl Client {
             waits: Duration::ZERO,
         };
         self.inner.send(call).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_keys_are_the_same() {
+        let (first, second) = (new_key(), new_key());
+        assert_ne!(first, second);
+        assert!(first.len() <= types::limits::IDEMPOTENCY_KEY_MAX_BYTES);
     }
 }

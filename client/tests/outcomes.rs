@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use client::{Client, Error, RequestOptions, UnknownCause, api::SqlRequest};
+use client::api::SqlRequest;
+use client::api::topics::{AckRequest, ExtendRequest, NackRequest};
+use client::{Client, Error, RequestOptions, UnknownCause};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use types::ErrorCode;
@@ -339,4 +341,38 @@ async fn the_deadline_bounds_the_wait_for_a_silent_node() {
         .await
         .unwrap_err();
     assert!(error.maybe_applied(), "{error:?}");
+}
+
+#[tokio::test]
+async fn acks_and_their_like_are_sent_again_under_the_key_they_were_sent_with() {
+    let done = || Reply::Json(200, r#"{"success":true}"#.into());
+    let script = [
+        Reply::Hangup,
+        done(),
+        Reply::Hangup,
+        done(),
+        Reply::Hangup,
+        done(),
+    ];
+    let node = FakeNode::start(script).await;
+    let client = client(&[&node.url]);
+    client.ack(&AckRequest::default()).await.unwrap();
+    client.nack(&NackRequest::default()).await.unwrap();
+    client.extend(&ExtendRequest::default()).await.unwrap();
+    let keys: Vec<String> = node
+        .requests()
+        .iter()
+        .map(|request| {
+            let key = request
+                .lines()
+                .find_map(|line| line.strip_prefix("idempotency-key: "));
+            key.expect("a key").to_owned()
+        })
+        .collect();
+    assert_eq!(keys.len(), 6);
+    for pair in keys.chunks(2) {
+        assert_eq!(pair[0], pair[1], "a repeat is the same request");
+    }
+    assert_ne!(keys[0], keys[2], "another request is not");
+    assert_ne!(keys[2], keys[4]);
 }

@@ -8,6 +8,8 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
+use crate::sse::Events;
+
 /// No answer of any test takes longer.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
@@ -87,6 +89,23 @@ impl Api {
             took: started.elapsed(),
             url: url.to_owned(),
         })
+    }
+
+    /// A stream of events from a node, which opens it.
+    pub async fn events(&self, url: &str, path: &str, headers: &[(&str, &str)]) -> Events {
+        let mut request = self.http.get(format!("{url}{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await;
+        Events::new(response.unwrap_or_else(|error| panic!("GET {url}{path}: {error:?}")))
+    }
+
+    /// What a node says at a path that answers with text.
+    pub async fn get_text(&self, url: &str, path: &str) -> String {
+        let response = self.http.get(format!("{url}{path}")).send().await;
+        let response = response.unwrap_or_else(|error| panic!("GET {url}{path}: {error:?}"));
+        response.text().await.expect("the answer is text")
     }
 
     /// POST of a JSON body to the next node; the node answers.

@@ -14,6 +14,7 @@ pub mod load;
 pub mod logs;
 pub mod node;
 pub mod ports;
+pub mod sse;
 pub mod user;
 pub mod wait;
 

@@ -20,7 +20,7 @@ struct Flags {
     recovered: tokio::sync::watch::Sender<bool>,
     caught_up: AtomicBool,
     left_behind: AtomicBool,
-    stopping: AtomicBool,
+    stopping: tokio::sync::watch::Sender<bool>,
 }
 
 impl Readiness {
@@ -65,12 +65,19 @@ impl Readiness {
 
     /// The node takes no new work.
     pub fn set_stopping(&self) {
-        self.flags.stopping.store(true, Ordering::Release);
+        self.flags.stopping.send_replace(true);
+    }
+
+    /// Waits until then: what would go on for ever has to end.
+    pub async fn stopping(&self) {
+        let mut stopping = self.flags.stopping.subscribe();
+        // The sender is here, so this ends in no other way.
+        drop(stopping.wait_for(|stopping| *stopping).await);
     }
 
     /// Why it cannot serve; none if it can.
     pub fn missing(&self) -> Option<String> {
-        if self.flags.stopping.load(Ordering::Acquire) {
+        if *self.flags.stopping.borrow() {
             return Some("the node is stopping".into());
         }
         if !self.flags.caught_up.load(Ordering::Acquire) {

@@ -308,7 +308,9 @@ impl Raft {
                 Some(CommandResult::NodeRegistered(node_id)) => Ok(*node_id),
                 _ => Err(NotNow::Refused("registering gave no number".into())),
             },
-            Outcome::Rejected(Rejection::Refused(error)) => Err(NotNow::Refused(error.message)),
+            Outcome::Rejected(Rejection::Refused { error, .. }) => {
+                Err(NotNow::Refused(error.message))
+            }
             Outcome::Rejected(_) | Outcome::Replayed(_) => Err(NotNow::Elsewhere),
         }
     }

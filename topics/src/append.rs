@@ -63,8 +63,9 @@ fn append_one(
     let offset = tail.next;
     let key = keys::topics::message(topic_id, partition, offset);
     let stored = message.encode(&key);
-    batch.put(key, stored);
     tail.next += 1;
+    tail.bytes += stored.len() as u64;
+    batch.put(key, stored);
     tail.store(batch, topic_id, partition);
     note(appended, target, offset);
     Ok(())

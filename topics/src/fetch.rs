@@ -182,6 +182,7 @@ pub fn offset_at(
     let Tail {
         earliest: mut low,
         next: mut high,
+        ..
     } = Tail::load(read, topic, partition)?;
     while low < high {
         let middle = low + (high - low) / 2;

@@ -1,4 +1,4 @@
-//! Both ends of a partition.
+//! Both ends of a partition, and how much lies between.
 
 use storage::keys;
 use storage::{Batch, Read};
@@ -12,6 +12,8 @@ pub struct Tail {
     pub earliest: Offset,
     /// The offset after the last message.
     pub next: Offset,
+    /// Bytes of the messages between the two, as they are stored.
+    pub bytes: u64,
 }
 
 impl Tail {
@@ -38,20 +40,25 @@ impl Tail {
     }
 
     pub(crate) fn store(self, batch: &mut Batch, topic: TopicId, partition: PartitionId) {
-        let mut stored = Vec::with_capacity(16);
+        let mut stored = Vec::with_capacity(24);
         stored.extend_from_slice(&self.earliest.to_be_bytes());
         stored.extend_from_slice(&self.next.to_be_bytes());
+        stored.extend_from_slice(&self.bytes.to_be_bytes());
         batch.put(keys::topics::tail(topic, partition), stored);
     }
 
     pub(crate) fn decode(stored: &[u8]) -> storage::Result<Tail> {
-        let halves = stored
-            .split_first_chunk::<8>()
-            .and_then(|(earliest, rest)| Some((earliest, <[u8; 8]>::try_from(rest).ok()?)));
-        match halves.map(|(e, n)| (u64::from_be_bytes(*e), u64::from_be_bytes(n))) {
-            Some((earliest, next)) if earliest <= next => Ok(Tail { earliest, next }),
+        let (numbers, rest) = stored.as_chunks::<8>();
+        match (numbers, rest) {
+            ([earliest, next, bytes], []) if earliest <= next => Ok(Tail {
+                earliest: u64::from_be_bytes(*earliest),
+                next: u64::from_be_bytes(*next),
+                bytes: u64::from_be_bytes(*bytes),
+            }),
             _ => Err(storage::Error::Corrupt {
-                what: format!("partition tail {stored:02x?} is not two ascending offsets"),
+                what: format!(
+                    "partition tail {stored:02x?} is not two ascending offsets and a size"
+                ),
             }),
         }
     }
@@ -63,21 +70,23 @@ mod tests {
 
     #[test]
     fn a_tail_that_runs_backwards_or_is_cut_short_is_corrupt() {
-        let bytes = [0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 5];
+        let mut bytes = [0; 24];
+        (bytes[7], bytes[15], bytes[22]) = (2, 5, 1);
         assert_eq!(
             Tail::decode(&bytes).unwrap(),
             Tail {
                 earliest: 2,
-                next: 5
+                next: 5,
+                bytes: 256,
             }
         );
-        let backwards = [bytes[8..].to_vec(), bytes[..8].to_vec()].concat();
+        let backwards = [&bytes[8..16], &bytes[..8], &bytes[16..]].concat();
         assert!(matches!(
             Tail::decode(&backwards),
             Err(storage::Error::Corrupt { .. })
         ));
         assert!(matches!(
-            Tail::decode(&bytes[..15]),
+            Tail::decode(&bytes[..23]),
             Err(storage::Error::Corrupt { .. })
         ));
     }

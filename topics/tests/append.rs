@@ -113,7 +113,12 @@ fn an_undone_append_leaves_no_gap() {
         fetch::tail(&batch, 1, 0).unwrap(),
         topics::Tail {
             earliest: 0,
-            next: 2
+            next: 2,
+            bytes: fetch::fetch(&batch, 1, 0, 0, 2, usize::MAX)
+                .unwrap()
+                .iter()
+                .map(|message| message.raw().len() as u64)
+                .sum(),
         }
     );
     assert_eq!(
@@ -181,18 +186,15 @@ fn all_that_belongs_to_a_topic_lies_under_its_prefixes() {
         .unwrap();
     let ops = batch.into_ops();
     let prefixes = keys::topics::all_prefixes(1);
+    let under = |key: &[u8]| prefixes.iter().filter(|p| key.starts_with(p)).count();
     for op in &ops {
         let Op::Put { key, .. } = op else {
             panic!("only puts: {op:?}")
         };
-        assert_eq!(
-            prefixes
-                .iter()
-                .filter(|prefix| key.starts_with(prefix))
-                .count(),
-            1
-        );
+        assert_eq!(under(key), 1);
     }
-    // Message, tail, group, cursor, segment, lease, deadline: one of each.
-    assert_eq!(ops.len(), prefixes.len());
+    // Message, tail, group, cursor, segment, lease, deadline: one of each; a lease's end comes when
+    // it is acked.
+    assert_eq!(under(&keys::topics::lease_end(1, "g", 0, "l")), 1);
+    assert_eq!(ops.len() + 1, prefixes.len());
 }

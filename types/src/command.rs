@@ -462,6 +462,13 @@ pub struct Retain {
     /// The first offset to keep.
     #[prost(uint64, tag = "3")]
     pub earliest: Offset,
+    /// The first offset kept so far. If it is another one by now, nothing happens: `bytes` would be
+    /// wrong.
+    #[prost(uint64, tag = "4")]
+    pub from: Offset,
+    /// How many bytes the messages between the two have.
+    #[prost(uint64, tag = "5")]
+    pub bytes: u64,
 }
 
 /// A joining node gets a number never used before, or the one its nonce already has.

@@ -55,6 +55,10 @@ pub const PASSWORDS_WAITING_MAX: usize = 64;
 pub const DEADLINE_MAX_MS: u64 = 600_000;
 /// A request's deadline when it names none.
 pub const DEADLINE_DEFAULT_MS: u64 = 30_000;
+/// How much longer than its wait a long poll's deadline is, when the request names none.
+pub const LONG_POLL_MARGIN_MS: u64 = 10_000;
+/// How long a long poll waits when the request does not say, if it may wait that long.
+pub const LONG_POLL_DEFAULT_MS: u64 = 5_000;
 /// Longest wait of a long poll unless configured higher.
 pub const LONG_POLL_MAX_MS: u64 = 5_000;
 
@@ -95,8 +99,36 @@ pub const CONSUME_MAX_BYTES: usize = 8 * MIB;
 pub const LEASE_DEFAULT_MS: u64 = 60_000;
 /// Longest lease. Beyond: 400 `INVALID_INPUT`.
 pub const LEASE_MAX_MS: u64 = 3_600_000;
+/// How long a lease whose messages are all acked is remembered, so that an ack whose answer was
+/// lost can be repeated. After that a repeat without an `Idempotency-Key` is LEASE_LOST.
+pub const LEASE_DONE_KEEP_MS: u64 = 60_000;
+/// Leases to be forgotten that one claim forgets: more than it adds, so they never pile up.
+pub const LEASE_DONE_SWEEP_MAX: usize = 4;
 /// Longest delay of a nack. Beyond: 400 `INVALID_INPUT`.
 pub const NACK_DELAY_MAX_MS: u64 = 43_200_000;
+/// Most partitions in one request for their ends: all of a topic. Beyond: 400 `INVALID_INPUT`.
+pub const LATEST_OFFSETS_MAX: usize = PARTITIONS_MAX as usize;
+/// Bytes of the answer, as it is sent, after which SQL's CONSUME stops adding messages (it returns
+/// at least one). Payloads are arrays of numbers there, several times their own size.
+pub const SQL_CONSUME_MAX_BYTES: usize = 16 * MIB;
+/// Streams of messages that one node keeps open. Beyond: 503 `OVERLOADED`.
+pub const STREAMS_OPEN_MAX: usize = 1_024;
+/// Messages that a stream reads at once.
+pub const STREAM_READ_MAX: u32 = 100;
+/// Bytes of messages that a stream reads at once (at least one message).
+pub const STREAM_READ_MAX_BYTES: usize = MIB;
+/// How long a stream that waits for messages lets more be applied before it looks: a busy node wakes
+/// it with every write.
+pub const STREAM_PAUSE_MS: u64 = 5;
+/// How often a stream without messages sends a comment, so that nothing between takes it for dead.
+pub const STREAM_KEEP_ALIVE_MS: u64 = 10_000;
+/// How often the leader looks for messages that are too old or too many.
+pub const RETENTION_INTERVAL_MS: u64 = 1_000;
+/// Messages that retention looks at in one round over all topics; the next round goes on where this
+/// one stopped.
+pub const RETENTION_SCAN_MAX: usize = 50_000;
+/// How long retention waits after a jump of the wall clock, for somebody to set it right.
+pub const RETENTION_PAUSE_MS: u64 = 600_000;
 /// Most offsets named in one ack or nack. Beyond: 400 `INVALID_INPUT`.
 pub const ACK_OFFSETS_MAX: usize = 10_000;
 /// Most segments of a group's partition that one claim looks at; the rest waits for the next one.

@@ -46,8 +46,13 @@ pub enum Rejection {
     },
     /// The idempotency key belongs to another request.
     KeyReused,
-    /// The command cannot be done, and planning again would not help.
-    Refused(Error),
+    /// A command cannot be done, and planning again would not help.
+    Refused {
+        /// Which of the Envelope's, from 0.
+        command: usize,
+        /// Why.
+        error: Error,
+    },
 }
 
 /// Consecutive messages appended to one partition by one Envelope.

@@ -4,16 +4,20 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod ack_repeats;
 mod bad_input;
+mod consume_answers;
 mod crash;
 mod failover;
 mod group_rules;
 mod groups;
 mod own;
 mod reads;
+mod retention;
 mod seed;
 mod sql_statements;
 mod sql_types;
 mod sql_users;
 mod start_up;
+mod topic_streams;
 mod topics;

@@ -5,6 +5,7 @@ use prost::{Message, Oneof};
 use types::limits::FORWARD_PART_BYTES;
 
 use crate::service::call::Operation;
+use crate::service::topics::ReleaseRequest;
 
 /// From the node that holds the client to the leader.
 #[derive(Clone, PartialEq, Message)]
@@ -15,6 +16,10 @@ pub struct Request {
 }
 
 /// The kinds of [`Request`].
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are calls; an allocation for each would be for nothing"
+)]
 #[derive(Clone, PartialEq, Oneof)]
 pub enum RequestKind {
     /// A client's call.
@@ -64,6 +69,9 @@ pub struct ForwardedCall {
     /// Set if an answer was lost before: where it can have happened.
     #[prost(uint64, optional, tag = "12")]
     pub lost_after: Option<u64>,
+    /// How long a consume still waits for messages.
+    #[prost(uint64, optional, tag = "13")]
+    pub wait_ms: Option<u64>,
 }
 
 /// From the leader back.
@@ -90,6 +98,9 @@ pub struct Response {
     /// More of the body follows; everything else comes with its last part.
     #[prost(bool, tag = "7")]
     pub more: bool,
+    /// Leases on what is in the body.
+    #[prost(message, repeated, tag = "8")]
+    pub leases: Vec<ReleaseRequest>,
 }
 
 impl Response {

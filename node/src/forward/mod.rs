@@ -102,6 +102,10 @@ impl Forwarder {
             request: Bytes::copy_from_slice(&call.request),
             term: call.term,
             lost_after: call.lost_after,
+            wait_ms: call.wait_until.map(|until| {
+                let wait = until.saturating_duration_since(Instant::now());
+                u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
+            }),
         };
         let if_orphaned = if_orphaned.map(|act| {
             let act: stream::IfOrphaned = Box::new(move |response| {
@@ -146,6 +150,7 @@ fn reply_of(response: Response) -> Result<Reply, ForwardError> {
         body: response.body,
         index: response.index,
         retry_after_seconds: Some(response.retry_after_seconds).filter(|s| *s > 0),
+        leases: response.leases,
         undelivered: None,
     })
 }

@@ -18,6 +18,7 @@ use types::limits;
 
 use super::frames::{ForwardedCall, Request, RequestKind, Response};
 use super::wire::forward_server::{Forward, ForwardServer};
+use crate::http::OnUndelivered;
 use crate::service::call::{Call, Caller, Failure, Operation, Reply};
 use crate::service::dispatch::Dispatcher;
 
@@ -69,14 +70,41 @@ impl Forward for Endpoint {
             running: Arc::default(),
         };
         runtime.spawn(session.run(request.into_inner()));
-        Ok(tonic::Response::new(Box::pin(ReceiverStream::new(stream))))
+        let responses = ReceiverStream::new(stream).map(|answer: Answer| Ok(answer.leave()));
+        Ok(tonic::Response::new(Box::pin(responses)))
+    }
+}
+
+/// An answer on its way onto the stream. Dropped before it is on it, what it granted is given back:
+/// the call was cancelled meanwhile, or the stream broke.
+struct Answer {
+    response: Response,
+    undelivered: Option<OnUndelivered>,
+}
+
+impl Answer {
+    /// From here on the other node answers for it.
+    fn leave(self) -> Response {
+        if let Some(undelivered) = self.undelivered {
+            undelivered.disarm();
+        }
+        self.response
+    }
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Answer {
+        Answer {
+            response,
+            undelivered: None,
+        }
     }
 }
 
 /// One stream from one node.
 struct Session {
     dispatcher: Dispatcher,
-    answers: mpsc::Sender<Result<Response, Status>>,
+    answers: mpsc::Sender<Answer>,
     /// Calls that wait, so that a cancel can stop them.
     running: Arc<Mutex<HashMap<u64, AbortHandle>>>,
 }
@@ -104,14 +132,23 @@ impl Session {
         // Held while the task is entered, so that it cannot remove itself before it is there.
         let mut entries = self.running.lock();
         let task = tokio::spawn(async move {
-            let response = serve(&dispatcher, forwarded).await;
+            let answer = serve(&dispatcher, forwarded).await;
             // Whoever removes the entry answers: this task, or the cancel that aborts it.
             if running.lock().remove(&id).is_none() {
                 return;
             }
+            let Answer {
+                response,
+                mut undelivered,
+            } = answer;
             for part in response.into_parts() {
                 // Without a receiver the stream is gone, and with it whoever waited.
-                if answers.send(Ok(part)).await.is_err() {
+                let undelivered = if part.more { None } else { undelivered.take() };
+                let answer = Answer {
+                    response: part,
+                    undelivered,
+                };
+                if answers.send(answer).await.is_err() {
                     return;
                 }
             }
@@ -126,56 +163,53 @@ impl Session {
             let answers = self.answers.clone();
             // Without a receiver the stream is gone, and with it whoever waited.
             tokio::spawn(async move {
-                drop(
-                    answers
-                        .send(Ok(Response {
-                            id,
-                            ..Response::default()
-                        }))
-                        .await,
-                );
+                drop(answers.send(Answer::from(nothing_done(id))).await);
             });
         }
     }
 }
 
-async fn serve(dispatcher: &Dispatcher, forwarded: ForwardedCall) -> Response {
+fn nothing_done(id: u64) -> Response {
+    Response {
+        id,
+        ..Response::default()
+    }
+}
+
+async fn serve(dispatcher: &Dispatcher, forwarded: ForwardedCall) -> Answer {
     let id = forwarded.id;
     let Some(call) = call_of(forwarded) else {
         // An operation this version does not know: it cannot serve it, so it does not lead it.
-        return Response {
-            id,
-            ..Response::default()
-        };
+        return nothing_done(id).into();
     };
     let began = Instant::now();
     let reply = match dispatcher.serve_forwarded(&call).await {
         Ok(reply) => reply,
-        Err(Failure::NotLeader) => {
-            return Response {
-                id,
-                ..Response::default()
-            };
-        }
+        Err(Failure::NotLeader) => return nothing_done(id).into(),
         Err(Failure::Lost(_)) => {
-            return Response {
-                id,
+            let lost = Response {
                 lost: true,
-                ..Response::default()
+                ..nothing_done(id)
             };
+            return lost.into();
         }
         Err(Failure::Error(error)) => {
             let took_ms = began.elapsed().as_secs_f64() * 1_000.0;
             Reply::error(&error, call.operation.error_shape(), took_ms)
         }
     };
-    Response {
+    let response = Response {
         id,
         status: u32::from(reply.status),
         body: reply.body,
         index: reply.index,
         retry_after_seconds: reply.retry_after_seconds.unwrap_or(0),
+        leases: reply.leases,
         ..Response::default()
+    };
+    Answer {
+        response,
+        undelivered: reply.undelivered,
     }
 }
 
@@ -192,6 +226,10 @@ fn call_of(forwarded: ForwardedCall) -> Option<Call> {
         operation,
         caller,
         deadline: Instant::now() + Duration::from_millis(remaining),
+        timeout_given: true,
+        wait_until: forwarded.wait_ms.map(|wait_ms| {
+            Instant::now() + Duration::from_millis(wait_ms.min(limits::DEADLINE_MAX_MS))
+        }),
         consistency: Consistency::Linearizable,
         min_index: forwarded.min_index,
         idempotency_key: Some(forwarded.idempotency_key).filter(|key| !key.is_empty()),
@@ -200,4 +238,37 @@ fn call_of(forwarded: ForwardedCall) -> Option<Call> {
         lost_after: forwarded.lost_after,
         body: forwarded.body,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_an_answer_grants_is_given_back_unless_it_goes_onto_the_stream() {
+        let given_back = Arc::new(AtomicUsize::new(0));
+        let answer = || {
+            let count = Arc::clone(&given_back);
+            Answer {
+                response: nothing_done(7),
+                undelivered: Some(OnUndelivered::new(move || {
+                    count.fetch_add(1, Ordering::SeqCst);
+                })),
+            }
+        };
+        assert_eq!(answer().leave().id, 7);
+        assert_eq!(given_back.load(Ordering::SeqCst), 0);
+        let (answers, queue) = mpsc::channel(2);
+        assert!(answers.try_send(answer()).is_ok());
+        drop(queue);
+        assert_eq!(given_back.load(Ordering::SeqCst), 1, "the stream broke");
+        drop(answer());
+        assert_eq!(
+            given_back.load(Ordering::SeqCst),
+            2,
+            "the call was cancelled"
+        );
+    }
 }

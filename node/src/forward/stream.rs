@@ -27,10 +27,31 @@ pub type IfOrphaned = Box<dyn FnOnce(Response) + Send>;
 /// Calls without an answer yet, and what has come of it.
 type Waiting = Arc<Mutex<HashMap<u64, (Waiter, Parts)>>>;
 
+/// An answer on its way to its caller. Dropped before that took it, it is orphaned.
+struct Answered {
+    response: Response,
+    if_orphaned: Option<IfOrphaned>,
+}
+
+impl Answered {
+    fn take(mut self) -> Response {
+        self.if_orphaned = None;
+        std::mem::take(&mut self.response)
+    }
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        if let Some(if_orphaned) = self.if_orphaned.take() {
+            if_orphaned(std::mem::take(&mut self.response));
+        }
+    }
+}
+
 enum Waiter {
     /// Somebody waits.
     Live(
-        oneshot::Sender<Result<Response, ForwardError>>,
+        oneshot::Sender<Result<Answered, ForwardError>>,
         Option<IfOrphaned>,
     ),
     /// Nobody waits any more; the other node has been told, and answers in any case.
@@ -98,7 +119,7 @@ impl Stream {
         }
         let answer = tokio::time::timeout_at(deadline.into(), receiver).await;
         let answer = match answer {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => answer.map(Answered::take),
             Ok(Err(_)) => Err(ForwardError::Lost),
             Err(_) => Err(ForwardError::Late),
         };
@@ -200,12 +221,12 @@ impl Task {
         };
         match waiter {
             Some(Waiter::Live(sender, if_orphaned)) => {
-                // It may stop waiting at this very moment.
-                if let Err(Ok(response)) = sender.send(Ok(response))
-                    && let Some(if_orphaned) = if_orphaned
-                {
-                    if_orphaned(response);
-                }
+                let answered = Answered {
+                    response,
+                    if_orphaned,
+                };
+                // It may stop waiting just now: then the answer is dropped here or there.
+                drop(sender.send(Ok(answered)));
             }
             Some(Waiter::Cancelled(Some(if_orphaned))) => if_orphaned(response),
             Some(Waiter::Cancelled(None)) | None => {}
@@ -258,5 +279,30 @@ mod tests {
         let mut requests = Box::pin(once_open(opened, queue));
         drop(open);
         assert_eq!(requests.next().await, None);
+    }
+
+    #[test]
+    fn an_answer_that_nobody_takes_is_orphaned_wherever_it_is_dropped() {
+        let (orphaned, orphans) = std::sync::mpsc::channel();
+        let answered = |id| Answered {
+            response: Response {
+                id,
+                ..Response::default()
+            },
+            if_orphaned: Some(Box::new({
+                let orphaned = orphaned.clone();
+                move |response: Response| orphaned.send(response.id).expect("the test listens")
+            })),
+        };
+        let (sender, receiver) = oneshot::channel();
+        drop(sender.send(Ok::<_, ForwardError>(answered(1))));
+        drop(receiver);
+        assert_eq!(orphans.try_recv(), Ok(1), "sent, and never received");
+        let (sender, receiver) = oneshot::channel();
+        drop(receiver);
+        drop(sender.send(Ok::<_, ForwardError>(answered(2))));
+        assert_eq!(orphans.try_recv(), Ok(2), "not even sent");
+        assert_eq!(answered(3).take().id, 3);
+        assert!(orphans.try_recv().is_err(), "it was taken");
     }
 }

@@ -87,6 +87,8 @@ impl Incoming {
             operation: self.operation,
             caller: None,
             deadline,
+            timeout_given: self.headers.contains_key(headers::TIMEOUT_MS),
+            wait_until: None,
             consistency,
             min_index: self.number(headers::MIN_INDEX)?.unwrap_or(0),
             idempotency_key,

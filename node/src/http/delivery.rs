@@ -9,7 +9,9 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 /// Something to do if an answer is dropped before its body was taken for sending: the client went
 /// away, and the messages in it were never delivered.
-pub struct OnUndelivered(Option<Box<dyn FnOnce() + Send + Sync>>);
+pub struct OnUndelivered(Option<Action>);
+
+type Action = Box<dyn FnOnce() + Send + Sync>;
 
 impl OnUndelivered {
     /// Does `action` unless the answer goes out.
@@ -17,7 +19,21 @@ impl OnUndelivered {
         OnUndelivered(Some(Box::new(action)))
     }
 
-    /// The answer went out.
+    /// All of these as one; none of none.
+    pub fn all(parts: Vec<OnUndelivered>) -> Option<OnUndelivered> {
+        let actions: Vec<Action> = parts
+            .into_iter()
+            .filter_map(|mut part| part.0.take())
+            .collect();
+        (!actions.is_empty())
+            .then(|| OnUndelivered::new(move || actions.into_iter().for_each(|action| action())))
+    }
+
+    /// The answer went out, or somebody else answers for it now.
+    pub fn disarm(mut self) {
+        self.0 = None;
+    }
+
     fn delivered(&mut self) {
         self.0 = None;
     }
@@ -78,7 +94,7 @@ impl HttpBody for Watched {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use http_body_util::BodyExt;
 
@@ -97,6 +113,23 @@ mod tests {
         let read = body.collect().await.expect("reads").to_bytes();
         assert_eq!(&read[..], b"messages");
         assert!(!lost.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn several_are_acted_on_together_or_not_at_all() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let part = || {
+            let count = Arc::clone(&count);
+            OnUndelivered::new(move || {
+                count.fetch_add(1, Ordering::SeqCst);
+            })
+        };
+        drop(OnUndelivered::all(vec![part(), part()]));
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+        let all = OnUndelivered::all(vec![part(), part()]);
+        all.expect("there are some").disarm();
+        assert_eq!(count.load(Ordering::SeqCst), 2);
+        assert!(OnUndelivered::all(vec![]).is_none());
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //! while until the node belongs to a cluster and has recovered what it had.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
@@ -17,6 +17,7 @@ use crate::readiness::Readiness;
 use crate::service::call::{Call, ErrorShape, Operation, Reply};
 use crate::service::cluster;
 use crate::service::dispatch::Dispatcher;
+use crate::service::topics::{Asked, MessageStream, StreamRequest};
 
 /// What serves requests, once the node has a place in a cluster.
 #[derive(Clone)]
@@ -47,6 +48,8 @@ pub enum Content {
     Stream(Body),
     /// Something else about it.
     Whole(Bytes),
+    /// Its query; what is wrong with it is said once it is known who asks.
+    Query(Result<Asked, Error>),
 }
 
 impl Default for Front {
@@ -165,9 +168,19 @@ impl Front {
                 read_body(incoming, body, deadline).await?
             }
             Content::Whole(body) => body.clone(),
+            Content::Query(Ok(asked)) => asked.body.clone().into(),
+            Content::Query(Err(error)) => return Err(error.clone()),
+        };
+        let wait_until = match content {
+            Content::Query(Ok(asked)) => {
+                let wait_ms = asked.wait_ms.min(limits::DEADLINE_MAX_MS);
+                Some(Instant::now() + Duration::from_millis(wait_ms))
+            }
+            _ => None,
         };
         let call = Box::new(Call {
             caller,
+            wait_until,
             ..incoming.call(body, deadline)?
         });
         Ok(Admitted::Call {
@@ -175,6 +188,36 @@ impl Front {
             call,
             _slot: slot,
         })
+    }
+
+    /// Opens a stream of messages. Its place among the requests is free again once it stands:
+    /// streams are counted apart. Who asks is known before what is wrong with `request` is said.
+    pub async fn open_stream(
+        &self,
+        incoming: &Incoming,
+        request: Result<StreamRequest, Error>,
+    ) -> Result<(MessageStream, Edge), Response> {
+        let began = Instant::now();
+        let mut content = Content::Whole(Bytes::new());
+        let opened = async {
+            match self.call(incoming, &mut content).await? {
+                Admitted::Call { edge, call, .. } => {
+                    let topics = edge.dispatcher.topics();
+                    Ok((topics.open_stream(*call, request?).await?, edge))
+                }
+                Admitted::Answered(_) => Err(Error::new(
+                    ErrorCode::InternalError,
+                    "a stream is not answered at once",
+                )),
+            }
+        };
+        let opened: Result<_, Error> = opened.await;
+        let status = opened
+            .as_ref()
+            .map_or_else(|error| error.code.http_status(), |_| 200);
+        let operation = incoming.operation;
+        self.0.metrics.request(operation, status, began.elapsed());
+        opened.map_err(|error| self.refuse(&error, operation.error_shape()))
     }
 
     /// Refuses a request that no handler took, body and all.
@@ -217,7 +260,6 @@ const STARTING: &str = "this node is starting: it is not in a cluster yet, or op
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::time::Duration;
 
     use api::headers;
     use axum::http::{HeaderMap, HeaderValue};

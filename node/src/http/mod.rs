@@ -5,6 +5,7 @@ mod delivery;
 mod front;
 mod routes;
 mod server;
+mod stream;
 
 pub use self::delivery::OnUndelivered;
 pub use self::front::{Edge, Front};

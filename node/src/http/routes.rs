@@ -26,7 +26,8 @@ pub fn router(front: Front) -> Router {
         .route(paths::TOPICS_NACK, post(with_body(Nack)))
         .route(paths::TOPICS_EXTEND, post(with_body(Extend)))
         .route(paths::TOPICS_LATEST_OFFSETS, post(with_body(LatestOffsets)))
-        .route("/v1/api/topics/{topic}/messages", get(messages))
+        .route(paths::TOPIC_MESSAGES, get(messages))
+        .route(paths::TOPIC_STREAM, get(super::stream::stream))
         .route(paths::AUTH_LOGIN, post(with_body(Login)))
         .route(paths::AUTH_REFRESH, post(with_body(Refresh)))
         .route(paths::AUTH_LOGOUT, post(with_body(Logout)))
@@ -68,8 +69,8 @@ fn with_body(
     }
 }
 
-/// What the path names.
-type Named = Result<Path<String>, PathRejection>;
+/// What the path names, if it can be read.
+pub(super) type Named = Result<Path<String>, PathRejection>;
 
 /// A handler whose path names a member; its number is the call's body.
 fn with_member(
@@ -93,12 +94,15 @@ fn with_member(
     }
 }
 
+/// The parameters of a query, if they can be read.
+pub(super) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+
 /// `GET …/messages`: a consume without a group, spelt as a query.
 async fn messages(
     State(front): State<Front>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     topic: Named,
-    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+    query: Parameters,
     headers: HeaderMap,
 ) -> Response {
     let incoming = Incoming {
@@ -106,16 +110,19 @@ async fn messages(
         headers,
         peer,
     };
-    let body = topic
-        .map_err(|rejection| bad_url(&rejection))
-        .and_then(|Path(topic)| {
-            let Query(query) = query.map_err(|rejection| bad_url(&rejection))?;
-            crate::service::topics::messages_query(topic, &query)
-        });
-    match body {
-        Ok(body) => front.answer(&incoming, Content::Whole(body.into())).await,
-        Err(error) => front.refuse(&error, ErrorShape::Plain),
-    }
+    let asked = topic_query(topic, query)
+        .and_then(|(topic, query)| crate::service::topics::messages_query(topic, &query));
+    front.answer(&incoming, Content::Query(asked)).await
+}
+
+/// Topic and parameters, or INVALID_INPUT for what is not UTF-8.
+pub(super) fn topic_query(
+    topic: Named,
+    query: Parameters,
+) -> Result<(String, Vec<(String, String)>), Error> {
+    let Path(topic) = topic.map_err(|rejection| bad_url(&rejection))?;
+    let Query(query) = query.map_err(|rejection| bad_url(&rejection))?;
+    Ok((topic, query))
 }
 
 /// INVALID_INPUT for what is not even text.

@@ -121,12 +121,14 @@ async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeE
     rpc_service.attach(&raft);
 
     let readiness = Readiness::new(raft.clone());
+    let topics = dispatcher.topics().clone();
     front.open(Edge {
         dispatcher,
         readiness: readiness.clone(),
         node_id: identity.node_id,
     });
     tokio::spawn(facts::keep(raft.clone(), facts));
+    tokio::spawn(topics.keep_retention());
     let founded = tokio::spawn(found_if_founder(
         consensus.clone(),
         identity,

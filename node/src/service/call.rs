@@ -8,6 +8,7 @@ use raft::RequestId;
 use types::ids::{LogIndex, Term};
 use types::{Error, ErrorCode, limits};
 
+use super::topics::ReleaseRequest;
 use crate::http::OnUndelivered;
 
 /// What is to be done. The numbers are on the wire between nodes.
@@ -56,6 +57,8 @@ pub enum Operation {
     TransferLeader = 20,
     /// `POST /v1/api/cluster/snapshot`.
     Snapshot = 21,
+    /// `GET /v1/api/topics/{topic}/stream`.
+    Stream = 30,
 }
 
 /// The three shapes of error bodies (CONTRACT §2).
@@ -76,10 +79,9 @@ impl Operation {
         match self {
             Sql => ErrorShape::Sql,
             Login | Refresh | Logout | Me | AuthStatus | Setup => ErrorShape::Auth,
-            Consume | Claim | Release | Ack | Nack | Extend | LatestOffsets | ClusterStatus
-            | ClusterHealth | AddMember | Promote | RemoveMember | TransferLeader | Snapshot => {
-                ErrorShape::Plain
-            }
+            Consume | Stream | Claim | Release | Ack | Nack | Extend | LatestOffsets
+            | ClusterStatus | ClusterHealth | AddMember | Promote | RemoveMember
+            | TransferLeader | Snapshot => ErrorShape::Plain,
         }
     }
 
@@ -116,6 +118,7 @@ impl Operation {
             RemoveMember => "remove_member",
             TransferLeader => "transfer_leader",
             Snapshot => "snapshot",
+            Stream => "stream",
         }
     }
 
@@ -124,9 +127,9 @@ impl Operation {
         use Operation::*;
         match self {
             Login | Logout | Setup | AuthStatus | ClusterHealth => false,
-            Sql | Consume | Claim | Release | Ack | Nack | Extend | LatestOffsets | Refresh
-            | Me | ClusterStatus | AddMember | Promote | RemoveMember | TransferLeader
-            | Snapshot => true,
+            Sql | Consume | Stream | Claim | Release | Ack | Nack | Extend | LatestOffsets
+            | Refresh | Me | ClusterStatus | AddMember | Promote | RemoveMember
+            | TransferLeader | Snapshot => true,
         }
     }
 }
@@ -151,6 +154,10 @@ pub struct Call {
     pub caller: Option<Caller>,
     /// When the caller stops waiting.
     pub deadline: Instant,
+    /// Did the caller say so, or is it the default?
+    pub timeout_given: bool,
+    /// Until when a consume waits for messages, wherever it is served; none: as its body says.
+    pub wait_until: Option<Instant>,
     /// How fresh a read must be.
     pub consistency: Consistency,
     /// What the answering node must have applied first.
@@ -176,6 +183,8 @@ impl Call {
             operation,
             caller: None,
             deadline: Instant::now() + Duration::from_millis(limits::DEADLINE_DEFAULT_MS),
+            timeout_given: false,
+            wait_until: None,
             consistency: Consistency::Linearizable,
             min_index: 0,
             idempotency_key: None,
@@ -200,7 +209,7 @@ impl Call {
         use Operation::*;
         match self.operation {
             Claim | Release | TransferLeader => true,
-            Sql => self.idempotency_key.is_some(),
+            Sql | Ack | Nack | Extend => self.idempotency_key.is_some(),
             _ => false,
         }
     }
@@ -249,6 +258,8 @@ pub struct Reply {
     pub index: LogIndex,
     /// Seconds after which to try again, where that makes sense.
     pub retry_after_seconds: Option<u32>,
+    /// Leases on what is in it, for the node that holds the client.
+    pub leases: Vec<ReleaseRequest>,
     /// What to do if the client does not get it.
     pub undelivered: Option<OnUndelivered>,
 }
@@ -261,6 +272,7 @@ impl Reply {
             body: body.into(),
             index,
             retry_after_seconds: None,
+            leases: Vec::new(),
             undelivered: None,
         }
     }
@@ -294,6 +306,7 @@ impl Reply {
             body: body.unwrap_or_default().into(),
             index: 0,
             retry_after_seconds: retry.then_some(1),
+            leases: Vec::new(),
             undelivered: None,
         }
     }

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use types::ids::{LogIndex, NodeId, Term};
 use types::{Error, ErrorCode};
 
 use super::auth::AuthService;
-use super::call::{Call, Failure, Operation, Reply};
+use super::call::{Call, Caller, Failure, Operation, Reply};
 use super::cluster::ClusterService;
 use super::consensus::{Consensus, lost, no_leader, stopping};
 use super::sql::SqlService;
-use super::topics::ReleaseRequest;
-use super::topics::TopicService;
+use super::topics::{GIVE_BACK_TIMEOUT, ReleaseRequest, TopicService};
 use crate::forward::{ForwardError, Forwarder, IfOrphaned};
+use crate::http::OnUndelivered;
 
 /// How a call came to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,11 @@ impl Dispatcher {
         &self.services.auth
     }
 
+    /// Messages and groups, for the edge to stream from.
+    pub fn topics(&self) -> &TopicService {
+        &self.services.topics
+    }
+
     /// Serves a client's call. Always an answer; an error has the operation's shape.
     pub async fn serve(&self, call: Call) -> Reply {
         let began = Instant::now();
@@ -78,54 +85,47 @@ impl Dispatcher {
     /// Here if possible; at the leader if that is needed.
     async fn place(&self, call: Call) -> Result<Reply, Error> {
         if let Operation::Consume = call.operation {
-            return self.consume(&call).await;
+            return self.consume(call).await;
         }
-        self.here_or_at_leader(call, None).await
+        self.here_or_at_leader(call).await
     }
 
     /// Tries here first, which is all that a read needs, and what a leader's own clients need.
-    async fn here_or_at_leader(
-        &self,
-        mut call: Call,
-        release: Option<&Release>,
-    ) -> Result<Reply, Error> {
+    async fn here_or_at_leader(&self, mut call: Call) -> Result<Reply, Error> {
         let leadership = self.consensus.raft().leadership();
         call.term = leadership.is_leader.then_some(leadership.term);
         let tried_at = self.consensus.raft().applied();
         match self.run(&call, Hop::First).await {
             Ok(reply) => Ok(reply),
             Err(Failure::Error(error)) => Err(error),
-            Err(failure) => self.at_leader(call, failure, tried_at, release).await,
+            Err(failure) => self.at_leader(call, failure, tried_at).await,
         }
     }
 
     /// A consume with a group claims at the leader and reads here.
-    async fn consume(&self, call: &Call) -> Result<Reply, Error> {
+    async fn consume(&self, call: Call) -> Result<Reply, Error> {
         let topics = &self.services.topics;
-        match topics.claim_wanted(call).await? {
-            None => topics.consume_alone(call).await,
+        let (call, request) = topics.asked(call).await?;
+        match topics.claim_wanted(&request)? {
+            None => topics.consume_alone(&call, request).await,
             Some(claim) => {
-                let release = Release {
-                    dispatcher: self.clone(),
-                    call: call.clone(),
-                };
                 let claim = Call {
                     operation: Operation::Claim,
                     body: claim,
                     ..call.clone()
                 };
-                let granted = self.here_or_at_leader(claim, Some(&release)).await?;
+                let granted = self.here_or_at_leader(claim).await?;
                 if granted.status != 200 {
                     return Ok(granted);
                 }
-                topics.deliver(call, granted, release).await
+                let release = self.release_for(&call);
+                topics.deliver(&call, &request, granted, release).await
             }
         }
     }
 
     /// Passes the call to the leader, whoever that is by then, until the deadline. `failure` is how
-    /// the last try ended, and `tried_at` what this node had applied when it began. `release` gives
-    /// back what a claim is granted after its client went away.
+    /// the last try ended, and `tried_at` what this node had applied when it began.
     ///
     /// Each try is bound to one term. If an answer is lost, the call goes on only to the leader of
     /// a later term, which can tell whether it happened. Until one has, `lost_after` is set, and
@@ -135,7 +135,6 @@ impl Dispatcher {
         mut call: Call,
         mut failure: Failure,
         mut tried_at: LogIndex,
-        release: Option<&Release>,
     ) -> Result<Reply, Error> {
         let mut leadership = self.consensus.leadership_watch();
         let mut lost_in = None;
@@ -166,7 +165,7 @@ impl Dispatcher {
                     self.run(&call, Hop::First).await
                 } else {
                     tokio::select! {
-                        outcome = self.forward(leader, &member.rpc, &call, release) => outcome,
+                        outcome = self.forward(leader, &member.rpc, &call) => outcome,
                         // A leader that was paused or cut off may never answer; its successor can.
                         () = self.superseded(now.term) => Err(Failure::Lost(lost())),
                     }
@@ -202,20 +201,24 @@ impl Dispatcher {
         }
     }
 
-    async fn forward(
-        &self,
-        leader: NodeId,
-        rpc: &str,
-        call: &Call,
-        release: Option<&Release>,
-    ) -> Result<Reply, Failure> {
-        let if_orphaned = release.map(|release| {
-            let release = release.clone();
-            let act: IfOrphaned = Box::new(move |reply| release.give_back_claim(&reply));
+    async fn forward(&self, leader: NodeId, rpc: &str, call: &Call) -> Result<Reply, Failure> {
+        let grants = matches!(call.operation, Operation::Claim | Operation::Sql);
+        let if_orphaned = grants.then(|| {
+            let release = self.release_for(call);
+            let act: IfOrphaned = Box::new(move |reply| release.give_back_all(reply.leases));
             act
         });
         match self.forwarder.call(leader, rpc, call, if_orphaned).await {
-            Ok(reply) => Ok(reply),
+            Ok(reply) if reply.leases.is_empty() => Ok(reply),
+            // From here on this node answers for what the leader granted.
+            Ok(reply) => {
+                let (release, leases) = (self.release_for(call), reply.leases.clone());
+                let undelivered = OnUndelivered::new(move || release.give_back_all(leases));
+                Ok(Reply {
+                    undelivered: Some(undelivered),
+                    ..reply
+                })
+            }
             // It did not leave this node, or came back untouched.
             Err(ForwardError::NotSent | ForwardError::NotLeader) => Err(Failure::NotLeader),
             Err(ForwardError::Overloaded) => {
@@ -231,6 +234,14 @@ impl Dispatcher {
                 .maybe_applied(),
             )),
             Err(ForwardError::Lost) => Err(Failure::Lost(lost())),
+        }
+    }
+
+    fn release_for(&self, call: &Call) -> Release {
+        Release {
+            dispatcher: self.clone(),
+            caller: call.caller.clone(),
+            runtime: Handle::current(),
         }
     }
 
@@ -256,9 +267,9 @@ impl Dispatcher {
         } = &*self.services;
         match call.operation {
             Sql => sql.execute(call, hop).await,
-            Consume => Err(Failure::new(
+            Consume | Stream => Err(Failure::new(
                 ErrorCode::InternalError,
-                "a consume is never passed on",
+                "this is never passed on",
             )),
             Claim => topics.claim(call).await,
             Release => topics.release(call).await,
@@ -283,39 +294,41 @@ impl Dispatcher {
     }
 }
 
-/// Gives leases back whose messages did not reach their client.
+/// Gives leases back whose messages did not reach their client: at the leader, whichever node that
+/// is.
 #[derive(Clone)]
 pub struct Release {
     dispatcher: Dispatcher,
-    call: Call,
+    caller: Option<Caller>,
+    runtime: Handle,
 }
 
 impl Release {
-    /// Gives back what a lease holds, in a task of its own. Best effort by nature: what cannot be
-    /// given back now comes back when the lease ends.
-    pub fn give_back_later(&self, lease: &ReleaseRequest) {
-        let Ok(body) = serde_json::to_vec(lease) else {
-            return;
-        };
-        let caller = self.call.caller.clone();
-        let call = Call {
-            caller,
-            ..Call::new(Operation::Release, body.into())
-        };
-        let dispatcher = self.dispatcher.clone();
-        tokio::spawn(async move {
-            let reply = dispatcher.serve(call).await;
-            if reply.status != 200 {
-                let status = reply.status;
+    /// Gives back what a lease holds, in a task of its own. Best effort by nature: if it is false,
+    /// the messages come back when the lease ends.
+    pub fn give_back(&self, lease: ReleaseRequest) -> JoinHandle<bool> {
+        let (dispatcher, caller) = (self.dispatcher.clone(), self.caller.clone());
+        self.runtime.spawn(async move {
+            let Ok(body) = serde_json::to_vec(&lease) else {
+                return false;
+            };
+            let call = Call {
+                caller,
+                deadline: Instant::now() + GIVE_BACK_TIMEOUT,
+                ..Call::new(Operation::Release, body.into())
+            };
+            let status = dispatcher.serve(call).await.status;
+            if status != 200 {
                 tracing::debug!(status, "a lease was not given back; it will run out");
             }
-        });
+            status == 200
+        })
     }
 
-    /// Gives back what a claim was granted, if it was granted anything.
-    fn give_back_claim(&self, reply: &Reply) {
-        if let Some(lease) = ReleaseRequest::of_claim(&self.call.body, &reply.body) {
-            self.give_back_later(&lease);
+    fn give_back_all(&self, leases: Vec<ReleaseRequest>) {
+        for lease in leases {
+            // Nobody waits for it.
+            drop(self.give_back(lease));
         }
     }
 }
@@ -391,7 +404,7 @@ mod tests {
 
         /// How a call ends that was tried and ended so.
         async fn after(&self, call: Call, failure: Failure) -> Error {
-            let ended = self.dispatcher.at_leader(call, failure, 0, None).await;
+            let ended = self.dispatcher.at_leader(call, failure, 0).await;
             ended.expect_err("there is no leader")
         }
     }

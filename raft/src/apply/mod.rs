@@ -145,14 +145,17 @@ fn apply_envelope(
         .any(may_refuse)
         .then(|| batch.savepoint());
     let mut results = Vec::with_capacity(envelope.commands.len());
-    for command in &envelope.commands {
+    for (number, command) in envelope.commands.iter().enumerate() {
         match run(batch, place, command, members)? {
             Ok(result) => results.push(result),
             Err(error) => {
                 if let Some(savepoint) = savepoint {
                     batch.rollback(savepoint);
                 }
-                return Ok(Outcome::Rejected(Rejection::Refused(error)));
+                return Ok(Outcome::Rejected(Rejection::Refused {
+                    command: number,
+                    error,
+                }));
             }
         }
     }

@@ -92,7 +92,7 @@ fn registered(outcome: &Outcome) -> Option<u64> {
             [CommandResult::NodeRegistered(id)] => Some(id),
             _ => panic!("{outcome:?}"),
         },
-        Outcome::Rejected(Rejection::Refused(error)) => {
+        Outcome::Rejected(Rejection::Refused { error, .. }) => {
             assert_eq!(error.code, ErrorCode::Conflict);
             None
         }
@@ -203,7 +203,10 @@ fn a_refused_command_takes_back_those_before_it_and_their_messages() {
     let outcomes = state.apply(1, vec![refused, put(&row_key(3), b"after")]);
 
     assert!(
-        matches!(&outcomes[0], Outcome::Rejected(Rejection::Refused(_))),
+        matches!(
+            &outcomes[0],
+            Outcome::Rejected(Rejection::Refused { command: 1, .. })
+        ),
         "{outcomes:?}"
     );
     assert!(
@@ -457,6 +460,17 @@ fn node_numbers_are_never_given_out_twice() {
         "a member's number"
     );
     assert_eq!(registered(&state.apply_one(register(b"e", 0))), Some(21));
+    assert_eq!(registered(&state.apply_one(register(b"f", u64::MAX))), None);
+    assert_eq!(
+        registered(&state.apply_one(register(b"f", NODE_ID_MAX))),
+        Some(NODE_ID_MAX)
+    );
+    assert_eq!(
+        registered(&state.apply_one(register(b"g", 0))),
+        None,
+        "none is left after the highest"
+    );
+    assert_eq!(registered(&state.apply_one(register(b"g", 30))), Some(30));
 }
 
 #[test]

@@ -136,6 +136,7 @@ fn remove_topic(draft: &mut Draft, key: Vec<u8>, topic: &Arc<Topic>) {
         Kind::Segment,
         Kind::Lease,
         Kind::Deadline,
+        Kind::LeaseEnd,
     ] {
         draft.delete_prefix(&topic_keys::topic_prefix(kind, topic.id));
     }

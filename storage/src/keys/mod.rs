@@ -22,12 +22,13 @@
 //! | Index | 21 | table id, index id (u32), owner, values, primary key | version, primary key |
 //! | UniqueIndex | 22 | table id, index id (u32), owner, values | version, primary key |
 //! | Message | 30 | topic id, partition (u32), offset (u64) | see `topics::message` |
-//! | Tail | 31 | topic id, partition (u32) | earliest (u64), next offset (u64) |
+//! | Tail | 31 | topic id, partition (u32) | earliest (u64), next offset (u64), bytes (u64) |
 //! | Group | 40 | topic id, group | see `topics::groups` |
 //! | Cursor | 41 | topic id, group, partition (u32) | see `topics::groups` |
 //! | Segment | 42 | topic id, group, partition (u32), first offset (u64) | see `topics::groups` |
 //! | Lease | 43 | topic id, group, lease id | see `topics::groups` |
 //! | Deadline | 44 | topic id, group, partition (u32), lease time (u64), offset (u64) | empty |
+//! | LeaseEnd | 45 | topic id, group, lease time (u64), lease id | empty |
 //! | Idempotency | 50 | actor, key, ordinal (u32) | see `raft::apply::idempotency` |
 //! | IdempotencyAge | 51 | wall time (i64), actor, key, ordinal (u32) | empty |
 //!
@@ -99,6 +100,8 @@ pub enum Kind {
     Lease = 43,
     /// When segments can be claimed again.
     Deadline = 44,
+    /// When leases whose messages are all acked are forgotten.
+    LeaseEnd = 45,
     /// Answers under idempotency keys.
     Idempotency = 50,
     /// Idempotency keys by age.
@@ -107,7 +110,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in order.
-    pub const ALL: [Kind; 25] = [
+    pub const ALL: [Kind; 26] = [
         Kind::Meta,
         Kind::Counter,
         Kind::Namespace,
@@ -131,6 +134,7 @@ impl Kind {
         Kind::Segment,
         Kind::Lease,
         Kind::Deadline,
+        Kind::LeaseEnd,
         Kind::Idempotency,
         Kind::IdempotencyAge,
     ];

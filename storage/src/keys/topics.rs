@@ -40,7 +40,8 @@ pub fn tails_prefix(topic: TopicId) -> Vec<u8> {
     key
 }
 
-/// Everything of one `kind` that belongs to a topic: groups, cursors, segments, leases, deadlines.
+/// Everything of one `kind` that belongs to a topic: groups, cursors, segments, leases, deadlines,
+/// ends of leases.
 pub fn topic_prefix(kind: Kind, topic: TopicId) -> Vec<u8> {
     let mut key = kind.prefix();
     key.extend_from_slice(&topic.to_be_bytes());
@@ -49,7 +50,7 @@ pub fn topic_prefix(kind: Kind, topic: TopicId) -> Vec<u8> {
 
 /// What starts the key of everything that belongs to a topic, its record and name apart: what
 /// goes, prefix by prefix, when the topic is dropped.
-pub fn all_prefixes(topic: TopicId) -> [Vec<u8>; 7] {
+pub fn all_prefixes(topic: TopicId) -> [Vec<u8>; 8] {
     [
         messages_prefix(topic),
         tails_prefix(topic),
@@ -58,6 +59,7 @@ pub fn all_prefixes(topic: TopicId) -> [Vec<u8>; 7] {
         topic_prefix(Kind::Segment, topic),
         topic_prefix(Kind::Lease, topic),
         topic_prefix(Kind::Deadline, topic),
+        topic_prefix(Kind::LeaseEnd, topic),
     ]
 }
 
@@ -148,6 +150,25 @@ pub fn split_deadline(key: &[u8]) -> Result<(LeaseTimeMs, Offset), MalformedKey>
         .map(|at| &key[at..])
         .ok_or(MalformedKey)?;
     Ok((take_u64(&mut rest)?, take_u64(&mut rest)?))
+}
+
+/// When a lease that holds nothing is forgotten.
+pub fn lease_end(topic: TopicId, group: &str, at: LeaseTimeMs, lease_id: &str) -> Vec<u8> {
+    let mut key = group_prefix(Kind::LeaseEnd, topic, group);
+    key.extend_from_slice(&at.to_be_bytes());
+    put_bytes(&mut key, lease_id.as_bytes());
+    key
+}
+
+/// The last two fields of a [`lease_end`] key of this group: when, and which lease.
+pub fn split_lease_end(
+    topic: TopicId,
+    group: &str,
+    key: &[u8],
+) -> Result<(LeaseTimeMs, String), MalformedKey> {
+    let prefix = group_prefix(Kind::LeaseEnd, topic, group);
+    let mut rest = key.strip_prefix(prefix.as_slice()).ok_or(MalformedKey)?;
+    Ok((take_u64(&mut rest)?, take_name(&mut rest)?))
 }
 
 /// The answer under an idempotency key.

@@ -23,9 +23,9 @@ use crate::{ApplyContext, Tail};
 /// offset itself must still be open and nobody else's.
 ///
 /// By lease: the offsets named, or all that the lease still holds. A lease that ran out holds what
-/// nobody else was given. Naming an offset that the lease's consumer acked before is no error,
-/// unless `strict`. The lease tells the partition; one named beside it (other than 0, which stands
-/// for none) must be the same.
+/// nobody else was given. What the lease's consumer acked before is no error, unless `strict`: an
+/// ack may be repeated, also the one that left the lease nothing, for a minute. The lease tells the
+/// partition; one named beside it (other than 0, which stands for none) must be the same.
 ///
 /// # Refusals
 /// `INVALID_INPUT` beyond what was delivered, beyond the last message, for an offset that the lease

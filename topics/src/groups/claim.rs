@@ -9,7 +9,7 @@ use types::limits;
 use types::outcome::{CommandResult, Grant, GrantedRange};
 
 use super::demand::{self, Demand};
-use super::lease::LeaseId;
+use super::lease::{self, LeaseId};
 use super::partition::Partition;
 use super::position;
 use super::record::{self, Cursor, Group, LeaseRecord, RangeRecord};
@@ -207,9 +207,8 @@ fn grant(
             )
         })?;
     work.trim(tail.earliest)?;
-    let lease = LeaseId::of(at.version);
     let leased = |deliveries| State::Leased {
-        lease,
+        lease: LeaseId::of(at.version),
         expires: expires(at, command),
         deliveries,
     };
@@ -231,6 +230,7 @@ fn grant(
     }
     work.finish()?;
     if !granted.is_empty() {
+        lease::forget_done(batch, topic_id, &command.group, at.lease_time)?;
         store_lease(batch, at, command, partition, &granted)?;
     }
     Ok(granted)

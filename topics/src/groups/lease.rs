@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use storage::{Batch, Read, keys};
+use storage::keys::Kind;
+use storage::{Batch, Direction, KeyRange, Read, keys};
 use types::ids::{LeaseTimeMs, LogIndex, Offset, TopicId, Version};
 use types::limits;
 
@@ -46,7 +47,7 @@ impl LeaseId {
     }
 }
 
-/// A lease that holds something, as a command found it.
+/// A lease that holds something, or whose messages were all acked lately, as a command found it.
 pub struct Lease {
     /// Which.
     pub id: LeaseId,
@@ -58,18 +59,15 @@ impl Lease {
     /// The lease behind what a client sent.
     ///
     /// # Refusals
-    /// `INVALID_INPUT` if the text is not a lease id at all; `LEASE_LOST` if no such lease holds
-    /// anything: all of it is acked, nacked, released or was given to somebody else, or the group
-    /// was reset.
+    /// `INVALID_INPUT` if the text is not a lease id at all; `LEASE_LOST` if nothing is known of
+    /// such a lease: all of it was nacked, released, given to somebody else or acked long ago, or
+    /// the group was reset.
     pub fn find(read: &dyn Read, topic: TopicId, group: &str, text: &str) -> Result<Lease, Stop> {
         let id = LeaseId::parse(text).ok_or_else(|| invalid("that is not a lease id"))?;
         let record = record::load(read, &keys::topics::lease(topic, group, text))?;
-        record.map(|record| Lease { id, record }).ok_or_else(|| {
-            lease_lost(
-                "the lease holds nothing any more: what it held was acked, released, given to \
-                 somebody else, or the group was reset",
-            )
-        })
+        record
+            .map(|record| Lease { id, record })
+            .ok_or_else(holds_nothing)
     }
 
     /// Its partition, open for changes.
@@ -104,20 +102,11 @@ impl Lease {
             .collect()
     }
 
-    /// Were all of `ranges` granted by it?
-    pub fn was_granted(&self, ranges: &[Range<Offset>]) -> bool {
+    /// Was this offset granted by it?
+    pub fn was_granted(&self, offset: Offset) -> bool {
         let granted = &self.record.granted;
-        ranges.iter().all(|asked| {
-            let mut at = asked.start;
-            // Neighbours with different histories are ranges of their own.
-            for range in &granted[granted.partition_point(|range| range.end <= asked.start)..] {
-                if at < range.start || asked.end <= at {
-                    break;
-                }
-                at = range.end;
-            }
-            at >= asked.end
-        })
+        let at = granted.partition_point(|range| range.end <= offset);
+        granted.get(at).is_some_and(|range| range.start <= offset)
     }
 }
 
@@ -135,7 +124,8 @@ pub struct Request<'a> {
 ///
 /// # Refusals
 /// `INVALID_INPUT` for an offset the lease was never granted. `LEASE_LOST` if a named offset is no
-/// longer the lease's, or in a transaction that names none, if the lease lost any.
+/// longer the lease's; where none is named, if the lease holds nothing and that is not because all
+/// of it is done, or in a transaction if it lost any.
 pub fn held_by(
     work: &Partition<'_>,
     lease: &Lease,
@@ -158,14 +148,20 @@ pub fn held_by(
                 "the lease lost some of its messages to somebody else",
             ));
         }
-        return Ok(standing(work, lease.id, &lease.granted())?.held);
+        let standing = standing(work, lease.id, &lease.granted())?;
+        let done_before = done_is_fine && !strict && standing.elsewhere == 0;
+        if lease.record.held == 0 && !done_before {
+            return Err(holds_nothing());
+        }
+        return Ok(standing.held);
     }
-    let asked = to_ranges(offsets);
-    if !lease.was_granted(&asked) {
+    // Looked at one by one, since a client may name any number: only then do ranges hold them.
+    if !offsets.iter().all(|offset| lease.was_granted(*offset)) {
         return Err(invalid(
             "an offset is named that the lease was never granted",
         ));
     }
+    let asked = to_ranges(offsets);
     let standing = standing(work, lease.id, &asked)?;
     let done_is_ours = done_is_fine && !strict && !lease.record.lost;
     if standing.elsewhere > 0 || (standing.done > 0 && !done_is_ours) {
@@ -174,6 +170,38 @@ pub fn held_by(
         ));
     }
     Ok(standing.held)
+}
+
+fn holds_nothing() -> Stop {
+    lease_lost(
+        "the lease holds nothing any more: what it held was acked, released, given to somebody \
+         else, or the group was reset",
+    )
+}
+
+/// Forgets leases whose messages were all acked long enough ago, [`limits::LEASE_DONE_SWEEP_MAX`]
+/// at most.
+pub fn forget_done(
+    batch: &mut Batch,
+    topic: TopicId,
+    group: &str,
+    now: LeaseTimeMs,
+) -> storage::Result<()> {
+    let ends = KeyRange::prefix(&keys::topics::group_prefix(Kind::LeaseEnd, topic, group));
+    let oldest: Vec<_> = batch
+        .scan(&ends, Direction::Forward)
+        .take(limits::LEASE_DONE_SWEEP_MAX)
+        .collect::<storage::Result<_>>()?;
+    for (key, _) in oldest {
+        let (at, lease) = keys::topics::split_lease_end(topic, group, &key)
+            .map_err(|e| record::corrupt(&key, &e.to_string()))?;
+        if at > now {
+            break;
+        }
+        batch.delete(keys::topics::lease(topic, group, &lease));
+        batch.delete(key);
+    }
+    Ok(())
 }
 
 /// What has become of offsets that a lease was granted.
@@ -229,10 +257,6 @@ fn standing(
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::single_range_in_vec_init,
-    reason = "a list of one range is meant"
-)]
 mod tests {
     use super::super::record::RangeRecord;
     use super::*;
@@ -257,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_may_span_neighbouring_grants() {
+    fn only_what_lies_in_a_grant_was_granted() {
         let granted = [(2, 5), (5, 7), (9, 10)]
             .into_iter()
             .map(|(start, end)| RangeRecord { start, end })
@@ -269,9 +293,8 @@ mod tests {
                 ..LeaseRecord::default()
             },
         };
-        assert!(lease.was_granted(&[3..6, 9..10]));
-        assert!(!lease.was_granted(&[6..8]));
-        assert!(!lease.was_granted(&[8..9]));
-        assert!(!lease.was_granted(&[1..3]));
+        let found: Vec<Offset> = (0..12).filter(|o| lease.was_granted(*o)).collect();
+        assert_eq!(found, [2, 3, 4, 5, 6, 9]);
+        assert!(!lease.was_granted(Offset::MAX));
     }
 }

@@ -19,7 +19,9 @@
 //!   again: the end of its lease, or the end of its delay.
 //! - A lease has a record for as long as it holds at least one offset. It holds an offset from the
 //!   grant until that is acked, nacked, released or *given to somebody else*; running out alone
-//!   takes nothing from it, for whoever comes next is served first come.
+//!   takes nothing from it, for whoever comes next is served first come. One that lost nothing and
+//!   was acked to its end keeps its record a while longer
+//!   ([`LEASE_DONE_KEEP_MS`](types::limits::LEASE_DONE_KEEP_MS)), with a key that says until when.
 //! - Open (not done) offsets of a partition are bounded by
 //!   [`GROUP_IN_FLIGHT_MAX`](types::limits::GROUP_IN_FLIGHT_MAX), and with them the segments: that
 //!   bounds the work of every command.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use storage::keys::{self, Kind};
 use storage::{Batch, Direction, KeyRange, Read};
 use types::ids::{LeaseTimeMs, Offset, PartitionId, TopicId, WallTimeUs};
+use types::limits;
 
 use super::lease::LeaseId;
 use super::record::{self, Cursor, LeaseRecord};
@@ -23,10 +24,17 @@ pub struct Partition<'b> {
     wall_time: WallTimeUs,
     cursor: Cursor,
     stored: Cursor,
-    /// How many offsets each lease no longer holds.
-    freed: BTreeMap<LeaseId, u64>,
+    /// What each lease no longer holds.
+    freed: BTreeMap<LeaseId, Freed>,
     /// Leases that lost something to somebody else.
     lost: BTreeSet<LeaseId>,
+}
+
+/// Offsets that a lease no longer holds.
+struct Freed {
+    count: u64,
+    /// Is all of it done?
+    done: bool,
 }
 
 impl<'b> Partition<'b> {
@@ -141,7 +149,12 @@ impl<'b> Partition<'b> {
             let new = segment::rewrite(&old, window, |piece| {
                 let state = change(piece);
                 if let Some(lease) = piece.state.lease().filter(|l| state.lease() != Some(*l)) {
-                    *freed.entry(lease).or_default() += piece.len();
+                    let entry = freed.entry(lease).or_insert(Freed {
+                        count: 0,
+                        done: true,
+                    });
+                    entry.count += piece.len();
+                    entry.done &= state == State::Done;
                 }
                 state
             });
@@ -216,8 +229,8 @@ impl<'b> Partition<'b> {
             let key = keys::topics::cursor(self.topic, self.group, self.partition);
             record::store(self.batch, key, &self.cursor);
         }
-        for (lease, count) in std::mem::take(&mut self.freed) {
-            self.free(lease, count)?;
+        for (lease, freed) in std::mem::take(&mut self.freed) {
+            self.free(lease, &freed)?;
         }
         Ok(self.cursor)
     }
@@ -241,20 +254,27 @@ impl<'b> Partition<'b> {
         Ok(())
     }
 
-    fn free(&mut self, lease: LeaseId, count: u64) -> storage::Result<()> {
+    /// A lease that comes to hold nothing goes; but if it was acked to its end, it stays for a
+    /// while, so that who lost the answer to that ack can repeat it.
+    fn free(&mut self, lease: LeaseId, freed: &Freed) -> storage::Result<()> {
         let key = keys::topics::lease(self.topic, self.group, &lease.text());
         let mut record: LeaseRecord = record::load(self.batch, &key)?
             .ok_or_else(|| record::corrupt(&key, "it holds offsets but has no record"))?;
         record.held = record
             .held
-            .checked_sub(count)
+            .checked_sub(freed.count)
             .ok_or_else(|| record::corrupt(&key, "it lost more offsets than it held"))?;
         record.lost |= self.lost.contains(&lease);
-        if record.held == 0 {
+        if record.held == 0 && (record.lost || !freed.done) {
             self.batch.delete(key);
-        } else {
-            record::store(self.batch, key, &record);
+            return Ok(());
         }
+        if record.held == 0 {
+            let until = self.now.saturating_add(limits::LEASE_DONE_KEEP_MS);
+            let end = keys::topics::lease_end(self.topic, self.group, until, &lease.text());
+            self.batch.put(end, Vec::new());
+        }
+        record::store(self.batch, key, &record);
         Ok(())
     }
 

@@ -77,7 +77,7 @@ pub enum SegmentKind {
     Done = 2,
 }
 
-/// A lease that holds something.
+/// A lease that holds something, or whose messages were all acked lately.
 #[derive(Clone, PartialEq, Message)]
 pub struct LeaseRecord {
     /// The partition.
@@ -89,7 +89,7 @@ pub struct LeaseRecord {
     /// When it runs out.
     #[prost(uint64, tag = "3")]
     pub expires: LeaseTimeMs,
-    /// How many offsets it holds; never 0.
+    /// How many offsets it holds; 0 if it was acked to its end, and stays for who repeats that.
     #[prost(uint64, tag = "4")]
     pub held: u64,
     /// Has any of what it was granted been given to somebody else or done by another consumer?

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use storage::Batch;
+use storage::{Batch, keys};
 use types::ErrorCode;
 use types::command::Release;
 use types::ids::Offset;
 use types::outcome::CommandResult;
 
 use super::lease::{self, Lease, Request};
+use super::record::{self, LeaseRecord, RangeRecord};
 use super::segment::State;
 use super::stop::{Stop, settle};
 use crate::ApplyContext;
@@ -34,6 +35,9 @@ fn run(batch: &mut Batch, at: ApplyContext, command: &Release) -> Result<Command
         }
         found => found?,
     };
+    if lease.record.held == 0 {
+        return Ok(CommandResult::Done);
+    }
     let mut work = lease.open(batch, at, command.topic_id, &command.group)?;
     let request = Request {
         offsets: &[],
@@ -51,5 +55,46 @@ fn run(batch: &mut Batch, at: ApplyContext, command: &Release) -> Result<Command
     })?;
     work.shrink()?;
     work.finish()?;
+    forget_granted(batch, command, &undone)?;
     Ok(CommandResult::Done)
+}
+
+/// What never reached the client is not the lease's any more: to have acked all it was given is to
+/// have acked all it was granted.
+fn forget_granted(
+    batch: &mut Batch,
+    command: &Release,
+    undone: &[Range<Offset>],
+) -> storage::Result<()> {
+    let key = keys::topics::lease(command.topic_id, &command.group, &command.lease_id);
+    let Some(mut record) = record::load::<LeaseRecord>(batch, &key)? else {
+        return Ok(());
+    };
+    record.granted = without(&record.granted, undone);
+    record::store(batch, key, &record);
+    Ok(())
+}
+
+/// The rest of some ranges; both lists ascending, each of `undone` within one of `granted`.
+fn without(granted: &[RangeRecord], undone: &[Range<Offset>]) -> Vec<RangeRecord> {
+    let mut rest = Vec::with_capacity(granted.len());
+    for range in granted {
+        let mut start = range.start;
+        let first = undone.partition_point(|gone| gone.end <= range.start);
+        for gone in &undone[first..] {
+            if gone.start >= range.end {
+                break;
+            }
+            if start < gone.start {
+                let end = gone.start;
+                rest.push(RangeRecord { start, end });
+            }
+            start = gone.end;
+        }
+        if start < range.end {
+            let end = range.end;
+            rest.push(RangeRecord { start, end });
+        }
+    }
+    rest
 }

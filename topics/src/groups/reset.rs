@@ -74,13 +74,14 @@ fn run(batch: &mut Batch, at: ApplyContext, command: &ResetGroup) -> Result<Comm
 }
 
 fn void_all(batch: &mut Batch, command: &ResetGroup) {
-    for kind in [Kind::Segment, Kind::Deadline, Kind::Lease] {
+    for kind in [Kind::Segment, Kind::Deadline, Kind::Lease, Kind::LeaseEnd] {
         let prefix = keys::topics::group_prefix(kind, command.topic_id, &command.group);
         batch.delete_range(KeyRange::prefix(&prefix));
     }
 }
 
-/// Leases are not ordered by partition; those that hold something here are named by segments.
+/// Leases are not ordered by partition; those that hold something here are named by segments. One
+/// that was acked to its end stays: what it was granted is open again, so its acks are refused.
 fn void_one(
     batch: &mut Batch,
     command: &ResetGroup,

@@ -183,14 +183,15 @@ pub fn windows(ranges: &[Range<Offset>]) -> impl Iterator<Item = &[Range<Offset>
     ranges.chunk_by(|a, b| b.start - a.end <= WINDOW_GAP)
 }
 
-/// Offsets in any order, some perhaps twice, as ranges.
+/// Offsets in any order, some perhaps twice, as ranges. None is [`Offset::MAX`], which no message
+/// ever has and no half-open range can hold.
 pub fn to_ranges(offsets: &[Offset]) -> Vec<Range<Offset>> {
     let mut sorted = offsets.to_vec();
     sorted.sort_unstable();
     sorted.dedup();
     sorted
-        .chunk_by(|a, b| a + 1 == *b)
-        .filter_map(|run| Some(*run.first()?..run.last()? + 1))
+        .chunk_by(|a, b| a.checked_add(1) == Some(*b))
+        .filter_map(|run| Some(*run.first()?..run.last()?.saturating_add(1)))
         .collect()
 }
 

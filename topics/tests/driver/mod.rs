@@ -129,17 +129,48 @@ impl Driver {
             "retain" => {
                 let earliest = words.plain[1].parse().unwrap();
                 let partition = words.get("p", 0);
-                let command = Retain {
-                    topic_id: TOPIC,
-                    partition,
-                    earliest,
-                };
-                self.apply(|batch, _| retention::retain(batch, &command).map(Ok))
-                    .unwrap();
+                let from = words.find("from");
+                self.retain(partition, earliest, from);
                 String::new()
             }
+            "due" => self.due(&words),
             _ => self.group_command(&words),
         }
+    }
+
+    /// What the leader does for an offset to become the first one kept; or did, when the first one
+    /// kept was still `from`.
+    fn retain(&mut self, partition: u32, earliest: u64, from: Option<u64>) {
+        let snapshot = self.engine.snapshot();
+        let tail = fetch::tail(&*snapshot, TOPIC, partition).unwrap();
+        let messages = fetch::fetch(&*snapshot, TOPIC, partition, 0, u32::MAX, usize::MAX).unwrap();
+        let gone = messages.iter().filter(|message| message.offset < earliest);
+        let command = Retain {
+            topic_id: TOPIC,
+            partition,
+            earliest,
+            from: from.unwrap_or(tail.earliest),
+            bytes: gone.map(|message| message.raw().len() as u64).sum(),
+        };
+        self.apply(|batch, _| retention::retain(batch, &command).map(Ok))
+            .unwrap();
+    }
+
+    fn due(&mut self, words: &Words<'_>) -> String {
+        let bounds = retention::Bounds {
+            oldest: words.find("older").map(|ms: i64| ms * 1_000),
+            max_bytes: words.find("bytes"),
+        };
+        let mut scan_left = words.get("scan", usize::MAX);
+        let snapshot = self.engine.snapshot();
+        let partition = words.get("p", 0);
+        let due = retention::due(&*snapshot, TOPIC, partition, bounds, &mut scan_left).unwrap();
+        let Some(command) = due else {
+            return "nothing\n".to_owned();
+        };
+        self.apply(|batch, _| retention::retain(batch, &command).map(Ok))
+            .unwrap();
+        format!("{}..{}\n", command.from, command.earliest)
     }
 
     fn apply<T>(
@@ -231,7 +262,12 @@ impl Driver {
 
     fn tail(&self, words: &Words<'_>) -> String {
         let tail = fetch::tail(&*self.engine.snapshot(), TOPIC, words.get("p", 0)).unwrap();
-        format!("{}..{}\n", tail.earliest, tail.next)
+        let bytes = if words.has("bytes") {
+            format!(", {} bytes", tail.bytes)
+        } else {
+            String::new()
+        };
+        format!("{}..{}{bytes}\n", tail.earliest, tail.next)
     }
 
     fn offset_at(&self, words: &Words<'_>) -> String {

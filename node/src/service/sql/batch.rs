@@ -9,8 +9,10 @@ use types::{Error, ErrorCode, Result};
 
 use super::write::Unit;
 use super::{Fragment, SqlService, invalid, render};
+use crate::http::OnUndelivered;
 use crate::service::call::{Call, Caller, Failure, Reply};
 use crate::service::consensus::{View, no_leader};
+use crate::service::topics::Held;
 
 /// A request under way.
 pub struct Batch<'a> {
@@ -23,6 +25,8 @@ pub struct Batch<'a> {
     /// Everything answered before the request came is at or below it; taken when first needed.
     fresh_from: Option<LogIndex>,
     results: Vec<Fragment>,
+    /// Leases that CONSUME was granted: given back unless the answer with them goes out.
+    pub(super) held: Vec<Held>,
     began: Instant,
 }
 
@@ -42,6 +46,7 @@ impl<'a> Batch<'a> {
             namespace,
             fresh_from: None,
             results: Vec::with_capacity(statements.len()),
+            held: Vec::new(),
             began: Instant::now(),
         }
     }
@@ -65,7 +70,16 @@ impl<'a> Batch<'a> {
             .iter()
             .map(|f| (f.json.as_str(), f.receipt.as_deref()));
         let body = render::response(results, took_ms);
-        Ok(Reply::ok(body, self.index()))
+        let reply = Reply::ok(body, self.index());
+        let (leases, watches): (Vec<_>, Vec<_>) = std::mem::take(&mut self.held)
+            .into_iter()
+            .map(|held| (held.lease, held.undelivered))
+            .unzip();
+        Ok(Reply {
+            leases,
+            undelivered: OnUndelivered::all(watches),
+            ..reply
+        })
     }
 
     /// Runs the statement at `at`, or the transaction that begins there; returns what comes next.

@@ -1,14 +1,15 @@
 //! CONSUME: messages as rows.
 
-use std::time::Duration;
+use std::time::Instant;
 
+use api::headers::Consistency;
 use sql::statement::Consume;
 use sql::{Answer, ResultColumn, Rows};
 use topics::fetch::{self, Fetched};
 use topics::render::Renderer;
 use types::cell::push_json_string;
 use types::command::Position;
-use types::limits::{CONSUME_MAX_BYTES, LEASE_DEFAULT_MS};
+use types::limits::{CONSUME_MAX_BYTES, LEASE_DEFAULT_MS, SQL_CONSUME_MAX_BYTES};
 use types::schema::{Role, Topic};
 use types::value::{DataType, Value};
 use types::{Error, ErrorCode, Result};
@@ -17,7 +18,7 @@ use super::batch::Batch;
 use super::{Fragment, invalid, render};
 use crate::service::call::Failure;
 use crate::service::consensus::View;
-use crate::service::topics::{ClaimRequest, ReadRequest, Start};
+use crate::service::topics::{ClaimRequest, Claimed, ReadRequest, ReleaseRequest, Start};
 
 impl Batch<'_> {
     /// Reads, or with GROUP claims, messages.
@@ -65,20 +66,21 @@ impl Batch<'_> {
             start: start(consume.from),
             limit: consume.limit,
             max_bytes: CONSUME_MAX_BYTES,
-            wait: Duration::ZERO,
+            wait_until: Instant::now(),
+            local: self.call.consistency == Consistency::Local,
         };
         let reading = self
             .service
             .topics
             .read(&request, self.call.deadline)
             .await?;
-        let answer = self.rows(
+        let rows = self.rows(
             &reading.topic,
             reading.partition,
             &reading.messages,
             &reading.view,
         )?;
-        let json = render::result(&answer, user, self.room())?;
+        let json = render::result(&answer(rows), user, self.room())?;
         Ok(Fragment {
             json,
             receipt: None,
@@ -87,7 +89,7 @@ impl Batch<'_> {
     }
 
     async fn consume_as(
-        &self,
+        &mut self,
         consume: &Consume,
         topic: String,
         group: &str,
@@ -101,38 +103,48 @@ impl Batch<'_> {
             consumer_id: String::new(),
             limit: consume.limit,
             lease_ms: LEASE_DEFAULT_MS,
-            wait_ms: 0,
         };
         let deadline = self.call.deadline;
-        let claimed = self
+        let Claimed { reply, held } = self
             .service
             .topics
-            .claim_at_leader(&request, user, deadline)
+            .claim_at_leader(&request, user, Instant::now(), deadline)
             .await?;
         let view = self
             .service
             .consensus
-            .view_at(claimed.index, deadline)
+            .view_at(reply.index, deadline)
             .await?;
-        let found = self.service.catalog.topic_qualified(&*view.state, &topic);
+        let (Some(grant), Some(held)) = (reply.grant, held) else {
+            return Ok(Fragment {
+                json: render::result(&answer(Vec::new()), user, self.room())?,
+                receipt: None,
+                index: view.index,
+            });
+        };
+        // The topic of the lease, also if its name is another's by now.
+        let id = held.lease.topic_id;
+        let found = self.service.catalog.topic_by_id(&*view.state, id);
         let Some(found) = self.service.consensus.stored(found)? else {
             let message = format!("topic {topic} does not exist");
             return Err(Failure::new(ErrorCode::TableNotFound, message));
         };
-        let (messages, partition) = match &claimed.grant {
-            None => (Vec::new(), 0),
-            Some(grant) => {
-                let granted =
-                    fetch::fetch_granted(&*view.state, found.record.id, &grant.grant(), usize::MAX);
-                (self.service.consensus.stored(granted)?.0, grant.partition)
-            }
-        };
-        let answer = self.rows(&found.record, partition, &messages, &view)?;
-        let mut json = render::result(&answer, user, self.room())?;
-        if let Some(grant) = &claimed.grant {
-            json.push_str(",\"lease_id\":");
-            push_json_string(&mut json, &grant.lease_id);
+        let granted = fetch::fetch_granted(&*view.state, id, &grant.grant(), CONSUME_MAX_BYTES);
+        let (messages, left) = self.service.consensus.stored(granted)?;
+        let rows = self.rows(&found.record, grant.partition, &messages, &view)?;
+        let unshown = messages.get(rows.len()).map(|message| message.offset);
+        if let Some(from_offset) = unshown.or(left) {
+            let rest = ReleaseRequest {
+                from_offset,
+                ..held.lease.clone()
+            };
+            // What is not given back runs out by itself; the answer is true either way.
+            self.service.topics.give_back(rest).await;
         }
+        let mut json = render::result(&answer(rows), user, self.room())?;
+        json.push_str(",\"lease_id\":");
+        push_json_string(&mut json, &grant.lease_id);
+        self.held.push(held);
         Ok(Fragment {
             json,
             receipt: None,
@@ -140,19 +152,26 @@ impl Batch<'_> {
         })
     }
 
+    /// The messages as rows, as many as an answer holds, but at least one.
     fn rows(
         &self,
         topic: &Topic,
         partition: u32,
         messages: &[Fetched],
         view: &View,
-    ) -> Result<Answer> {
+    ) -> Result<Vec<Vec<Value>>> {
         let consensus = &self.service.consensus;
         let mut renderer = Renderer::new(&*view.state);
         let mut rows = Vec::with_capacity(messages.len());
+        let mut bytes = 0;
         for fetched in messages {
             let message = consensus.stored(fetched.message())?;
             let payload = consensus.stored(renderer.payload(&message))?;
+            bytes += ROW_BYTES + ESCAPED_MAX * (message.key.len() + message.user.len());
+            bytes += rendered_bytes(payload.as_bytes());
+            if bytes > SQL_CONSUME_MAX_BYTES && !rows.is_empty() {
+                break;
+            }
             let user = match message.user {
                 "" => Value::Null,
                 user => Value::Text(user.to_owned()),
@@ -168,11 +187,30 @@ impl Batch<'_> {
                 Value::Text(message.op.as_lower_str().to_owned()),
             ]);
         }
-        Ok(Answer::Rows(Rows {
-            columns: columns(),
-            rows,
-        }))
+        Ok(rows)
     }
+}
+
+/// Bytes of a row of the answer beside its payload, key and user, with some room.
+const ROW_BYTES: usize = 512;
+/// Bytes that one byte of text becomes in JSON at most: `\u0001`.
+const ESCAPED_MAX: usize = 6;
+
+/// How long a payload is in the answer, where it is an array of numbers.
+fn rendered_bytes(payload: &[u8]) -> usize {
+    let digits = |byte: &u8| match byte {
+        0..10 => 1,
+        10..100 => 2,
+        100.. => 3,
+    };
+    payload.iter().map(|byte| digits(byte) + 1).sum()
+}
+
+fn answer(rows: Vec<Vec<Value>>) -> Answer {
+    Answer::Rows(Rows {
+        columns: columns(),
+        rows,
+    })
 }
 
 fn columns() -> Vec<ResultColumn> {
@@ -204,4 +242,21 @@ fn too_large() -> Error {
         ErrorCode::InternalError,
         "a number of the message does not fit its column",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use types::cell::{JsonStyle, write_json};
+
+    use super::*;
+
+    #[test]
+    fn a_payload_is_counted_as_it_is_sent() {
+        let payload: Vec<u8> = (0..=255).collect();
+        let counted = rendered_bytes(&payload);
+        let mut sent = String::new();
+        write_json(&Value::Bytes(payload), JsonStyle::Cell, &mut sent);
+        // The last number has no comma; the brackets are in the rest of the row.
+        assert_eq!(counted - 1 + 2, sent.len());
+    }
 }

@@ -21,6 +21,7 @@ use types::{Error, ErrorCode, Result, limits};
 
 use self::batch::Batch;
 use self::contention::Contention;
+pub use self::write::key_reused;
 use super::access::Access;
 use super::call::{Call, Caller, Failure, Reply};
 use super::consensus::{Consensus, View, too_late};

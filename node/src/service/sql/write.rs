@@ -32,12 +32,21 @@ pub struct Unit<'a> {
 }
 
 /// What a unit would do to the state it was planned on.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Planned {
     expectations: Vec<Expectation>,
     commands: Vec<Command>,
+    /// How many of the commands each statement and those before it have together.
+    commands_upto: Vec<usize>,
     /// The results, as JSON without closing brace and receipt.
     results: Vec<String>,
+}
+
+impl Planned {
+    /// Which statement of the unit a command belongs to.
+    fn statement_of(&self, command: usize) -> usize {
+        self.commands_upto.partition_point(|upto| *upto <= command)
+    }
 }
 
 /// Between the stored results of one unit: never part of JSON text.
@@ -98,7 +107,10 @@ impl Batch<'_> {
                         .replayed(&replayed)
                         .map_err(|error| at_end(error.into()));
                 }
-                Outcome::Rejected(Rejection::Refused(error)) => return Err(at_end(error.into())),
+                Outcome::Rejected(Rejection::Refused { command, error }) => {
+                    let at = unit.first + planned.statement_of(command);
+                    return Err((at.min(last), error.into()));
+                }
                 Outcome::Rejected(Rejection::KeyReused) => return Err(at_end(key_reused().into())),
                 Outcome::Rejected(Rejection::Stale { key }) => {
                     attempts += 1;
@@ -178,6 +190,8 @@ impl Batch<'_> {
                 sql::overlay(&mut overlay, &plan, &mut ordinal);
                 state = Arc::new(overlay);
             }
+            let before = planned.commands_upto.last().copied().unwrap_or(0);
+            planned.commands_upto.push(before + plan.commands.len());
             if plan.writes {
                 transaction.push(plan);
             }
@@ -368,7 +382,8 @@ fn conflict() -> Error {
     )
 }
 
-fn key_reused() -> Error {
+/// INVALID_INPUT for an idempotency key that stands for something else.
+pub fn key_reused() -> Error {
     Error::new(
         ErrorCode::InvalidInput,
         "this Idempotency-Key was used for another request within the last 24 hours",

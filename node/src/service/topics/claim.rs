@@ -1,5 +1,5 @@
-//! The leader's part of a consume with a group: waiting clients in a queue per group, and a claim
-//! proposed only when it would be granted something.
+//! The leader's part of a consume with a group: waiting clients in a queue per group and partition
+//! asked for, and a claim proposed only when it would be granted something.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -9,45 +9,43 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use topics::groups::Demand;
-use types::command::{
-    Claim, Command, CommandKind, Envelope, Expectation, Position, Release, StartAt,
-};
-use types::ids::{LogIndex, TopicId};
+use types::command::{Claim, Command, CommandKind, Envelope, Expectation, Position, StartAt};
+use types::ids::{LogIndex, PartitionId, TopicId};
 use types::outcome::{CommandResult, Grant, Outcome, Rejection};
 use types::schema::Topic;
-use types::{Error, ErrorCode};
+use types::{Error, ErrorCode, limits};
 
-use super::wire::{ClaimReply, ClaimRequest, GrantWire, Start};
+use super::release::Held;
+use super::wire::{ClaimReply, ClaimRequest, GrantWire, ReleaseRequest, Start};
 use super::{TopicService, check_partition};
 use crate::service::call::{Call, Failure, Reply};
-use crate::service::consensus::stopping;
+use crate::service::consensus::{stopping, too_late};
 
-/// One queue per group that somebody waits for. The head alone looks for work and claims, so that
-/// a message does not wake a thousand consumers. Fair: first come, first served.
+/// One queue per group, and partition asked for, that somebody waits for. The head alone looks for
+/// work and claims, so that a message does not wake a thousand consumers. Fair: first come, first
+/// served. Who waits for one partition is in nobody's way who wants another, or any.
 #[derive(Clone, Default)]
 pub struct GroupQueues(Arc<Mutex<Queues>>);
 
 type Queue = tokio::sync::Mutex<()>;
-/// By topic and group.
-type Queues = HashMap<(TopicId, String), Weak<Queue>>;
+/// By topic, group and partition; none: any.
+type Queues = HashMap<(TopicId, String, Option<PartitionId>), Weak<Queue>>;
 
 /// Queues that nobody waits in are forgotten once there are this many entries.
 const QUEUES_SWEPT_AT: usize = 1_024;
 
 impl GroupQueues {
-    fn of(&self, topic: TopicId, group: &str) -> Arc<Queue> {
+    fn of(&self, topic: TopicId, group: &str, partition: Option<PartitionId>) -> Arc<Queue> {
+        let key = (topic, group.to_owned(), partition);
         let mut queues = self.0.lock();
-        if let Some(queue) = queues
-            .get(&(topic, group.to_owned()))
-            .and_then(Weak::upgrade)
-        {
+        if let Some(queue) = queues.get(&key).and_then(Weak::upgrade) {
             return queue;
         }
         if queues.len() >= QUEUES_SWEPT_AT {
             queues.retain(|_, queue| queue.strong_count() > 0);
         }
         let queue = Arc::new(Queue::default());
-        queues.insert((topic, group.to_owned()), Arc::downgrade(&queue));
+        queues.insert(key, Arc::downgrade(&queue));
         queue
     }
 }
@@ -63,9 +61,17 @@ impl Start {
     }
 }
 
+/// What a claim came to.
+pub struct Claimed {
+    /// For the node that holds the client.
+    pub reply: ClaimReply,
+    /// The lease, if something was granted.
+    pub held: Option<Held>,
+}
+
 /// What looking for work once came to.
 enum Look {
-    Granted(ClaimReply),
+    Granted(Claimed),
     /// Nothing, before this moment at least; with where the partition ends.
     Nothing {
         not_before: Option<Instant>,
@@ -77,10 +83,19 @@ impl TopicService {
     /// Serves [`crate::service::call::Operation::Claim`].
     pub async fn claim(&self, call: &Call) -> Result<Reply, Failure> {
         let request: ClaimRequest = call.json()?;
-        let reply = self
-            .claim_at_leader(&request, &call.caller()?.user, call.deadline)
+        let wait_until = call.wait_until.unwrap_or_else(Instant::now);
+        let claimed = self
+            .claim_at_leader(&request, &call.caller()?.user, wait_until, call.deadline)
             .await?;
-        Ok(Reply::json(&reply, reply.index)?)
+        let reply = Reply::json(&claimed.reply, claimed.reply.index)?;
+        Ok(match claimed.held {
+            None => reply,
+            Some(Held { lease, undelivered }) => Reply {
+                leases: vec![lease],
+                undelivered: Some(undelivered),
+                ..reply
+            },
+        })
     }
 
     /// Claims for a consumer as soon as there is work, or answers empty when the wait is over:
@@ -89,21 +104,20 @@ impl TopicService {
         &self,
         request: &ClaimRequest,
         actor: &str,
+        wait_until: Instant,
         deadline: Instant,
-    ) -> Result<ClaimReply, Failure> {
-        let wait_until = deadline.min(Instant::now() + Duration::from_millis(request.wait_ms));
+    ) -> Result<Claimed, Failure> {
+        let wait_until = deadline.min(wait_until);
         let topic = self.leaders_topic(request, deadline).await?;
-        let queue = self.queues.of(topic.id, &request.group);
-        // Who gets no turn in time still looks once: an empty answer has to be true.
-        let _turn = tokio::time::timeout_at(wait_until.into(), queue.lock())
-            .await
-            .ok();
+        let queue = self.queues.of(topic.id, &request.group, request.partition);
+        let mut turn = None;
         let mut applied = self.consensus.applied_watch();
         let mut confirmed = false;
         loop {
             applied.borrow_and_update();
+            // The first look is everybody's: only who has to wait stands in the queue.
             let (not_before, next_offset) = match self.look(request, actor, deadline).await? {
-                Look::Granted(reply) => return Ok(reply),
+                Look::Granted(claimed) => return Ok(claimed),
                 Look::Nothing {
                     not_before,
                     next_offset,
@@ -111,15 +125,21 @@ impl TopicService {
             };
             if Instant::now() < wait_until {
                 confirmed = false;
-                let again = not_before.unwrap_or(wait_until).min(wait_until);
-                wait_applied_change(&mut applied, again).await?;
+                if turn.is_none() {
+                    // Much may have happened until it comes, so that is looked at at once.
+                    let mine = tokio::time::timeout_at(wait_until.into(), queue.lock());
+                    turn = mine.await.ok();
+                } else {
+                    let again = not_before.unwrap_or(wait_until).min(wait_until);
+                    wait_applied_change(&mut applied, again).await?;
+                }
             } else if confirmed {
-                let index = *applied.borrow();
-                return Ok(ClaimReply {
-                    index,
+                let reply = ClaimReply {
+                    index: *applied.borrow(),
                     grant: None,
                     next_offset,
-                });
+                };
+                return Ok(Claimed { reply, held: None });
             } else {
                 self.consensus.linearizable_view(deadline).await?;
                 confirmed = true;
@@ -162,20 +182,18 @@ impl TopicService {
             let not_before = match demand {
                 Demand::NoPosition | Demand::Ready => {
                     let envelope = claim_envelope(request, &topic, term, actor);
-                    if let Some((index, grant)) = self
-                        .propose_claim(envelope, request, topic.id, deadline)
-                        .await?
-                    {
-                        let lease_now = self.consensus.raft().now().lease_time;
-                        let next_offset = grant.ranges.last().map_or(0, |range| range.end);
-                        let grant = Some(GrantWire::new(&grant, lease_now));
-                        return Ok(Look::Granted(ClaimReply {
-                            index,
-                            grant,
-                            next_offset,
-                        }));
-                    }
-                    continue;
+                    let won = self.propose_claim(envelope, request, topic.id, deadline);
+                    let Some(won) = won.await? else {
+                        continue;
+                    };
+                    let lease_now = self.consensus.raft().now().lease_time;
+                    let reply = ClaimReply {
+                        index: won.index,
+                        next_offset: won.grant.ranges.last().map_or(0, |range| range.end),
+                        grant: Some(GrantWire::new(&won.grant, lease_now)),
+                    };
+                    let held = Some(won.held);
+                    return Ok(Look::Granted(Claimed { reply, held }));
                 }
                 Demand::NotBefore(at) => {
                     let wait = Duration::from_millis(at.saturating_sub(lease_now).max(1));
@@ -194,48 +212,50 @@ impl TopicService {
         }
     }
 
-    /// Proposes in a task of its own: if the client goes away meanwhile, what it would have been
-    /// granted is given back.
+    /// Proposes in a task of its own, which waits for what becomes of the claim longer than any
+    /// client: what is granted after its client stopped waiting is given back. It is on the way to
+    /// the client for as long as nobody took it out of the channel.
     async fn propose_claim(
         &self,
         envelope: Envelope,
         request: &ClaimRequest,
-        topic: TopicId,
+        topic_id: TopicId,
         deadline: Instant,
-    ) -> Result<Option<(LogIndex, Grant)>, Failure> {
+    ) -> Result<Option<Won>, Failure> {
         let (sender, receiver) = oneshot::channel();
         let service = self.clone();
         let group = request.group.clone();
         tokio::spawn(async move {
-            let claimed = granted(service.consensus.propose(envelope, deadline).await);
-            if let Err(Ok(Some((_, grant)))) = sender.send(claimed) {
-                service.give_back(topic, group, grant.lease_id).await;
-            }
+            let patience = Instant::now() + Duration::from_millis(limits::DEADLINE_MAX_MS);
+            let claimed = granted(service.consensus.propose(envelope, patience).await);
+            let won = claimed.map(|granted| {
+                granted.map(|(index, grant)| {
+                    let held = service.held(ReleaseRequest {
+                        topic_id,
+                        group,
+                        lease_id: grant.lease_id.clone(),
+                        from_offset: 0,
+                    });
+                    Won { index, grant, held }
+                })
+            });
+            // If nobody waits any more it comes back, and is dropped here.
+            drop(sender.send(won));
         });
-        receiver.await.map_err(|_| stopping())?
-    }
-
-    /// Gives a whole lease back whose client is gone. If that fails the lease runs out by itself.
-    async fn give_back(&self, topic_id: TopicId, group: String, lease_id: String) {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let Ok((_, term)) = self.consensus.planning_view(deadline).await else {
-            return;
-        };
-        let release = Release {
-            topic_id,
-            group,
-            lease_id,
-            from_offset: 0,
-        };
-        let envelope = Envelope {
-            term,
-            commands: vec![Command::from(CommandKind::Release(release))],
-            ..Envelope::default()
-        };
-        if let Err(failure) = self.consensus.propose(envelope, deadline).await {
-            tracing::debug!(?failure, "a lease was not given back; it will run out");
+        match tokio::time::timeout_at(deadline.into(), receiver).await {
+            Ok(won) => won.map_err(|_| stopping())?,
+            Err(_) => Err(Failure::Error(
+                too_late("the claim was not granted in time").maybe_applied(),
+            )),
         }
     }
+}
+
+/// A claim that was granted something.
+struct Won {
+    index: LogIndex,
+    grant: Grant,
+    held: Held,
 }
 
 /// What a proposed claim came to; none: there was nothing to grant after all.
@@ -248,7 +268,7 @@ fn granted(
             Some(CommandResult::NothingToClaim) => Ok(None),
             other => Err(unexpected(&other)),
         },
-        (_, Outcome::Rejected(Rejection::Refused(error))) => Err(error.into()),
+        (_, Outcome::Rejected(Rejection::Refused { error, .. })) => Err(error.into()),
         // The topic went meanwhile; the next look finds out.
         (_, Outcome::Rejected(Rejection::Stale { .. })) => Ok(None),
         (_, outcome) => Err(unexpected(&outcome)),

@@ -1,8 +1,8 @@
 //! Reading messages on this node, for consumers of this node.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use api::headers::Consistency;
 use api::topics::{
     ConsumeRequest, ConsumeResponse, LatestOffsetsRequest, LatestOffsetsResponse, Message, Op,
     PartitionEnd, StartPosition,
@@ -10,60 +10,36 @@ use api::topics::{
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use topics::fetch::{self, Fetched, Tail};
+use topics::fetch::{self, Fetched};
 use topics::render::Renderer;
 use types::limits::{
-    CONSUME_LIMIT_DEFAULT, CONSUME_LIMIT_MAX, CONSUME_MAX_BYTES, LEASE_DEFAULT_MS, LEASE_MAX_MS,
-    STATEMENTS_MAX,
+    CONSUME_LIMIT_DEFAULT, CONSUME_LIMIT_MAX, CONSUME_MAX_BYTES, LATEST_OFFSETS_MAX,
+    LEASE_DEFAULT_MS, LEASE_MAX_MS, LONG_POLL_DEFAULT_MS, LONG_POLL_MARGIN_MS,
 };
-use types::schema::{RowOp, Topic};
+use types::schema::RowOp;
 use types::{Error, ErrorCode, Result};
 
-use super::claim::wait_applied_change;
+use super::read::{ReadRequest, Reading};
 use super::wire::{ClaimReply, ClaimRequest, ReleaseRequest, Start};
 use super::{TopicService, bad_input, check_name, check_partition};
-use crate::http::OnUndelivered;
 use crate::service::call::{Call, Reply};
-use crate::service::consensus::View;
 use crate::service::dispatch::Release;
 
-/// A read without a group, checked, with all defaults filled in.
-pub struct ReadRequest {
-    /// `namespace.name`.
-    pub topic: String,
-    /// The partition.
-    pub partition: u32,
-    /// Where to begin.
-    pub start: Start,
-    /// Most messages.
-    pub limit: u32,
-    /// Bytes after which no more are added.
-    pub max_bytes: usize,
-    /// How long to wait for the first.
-    pub wait: Duration,
-}
-
-/// What a read found.
-pub struct Reading {
-    /// The topic.
-    pub topic: Arc<Topic>,
-    /// The partition.
-    pub partition: u32,
-    /// The messages, in offset order.
-    pub messages: Vec<Fetched>,
-    /// Where the next read goes on.
-    pub next_offset: u64,
-    /// Is there more already?
-    pub has_more: bool,
-    /// What they were read from, for rendering them.
-    pub view: View,
-}
+/// How long before its deadline a wait ends, so that the answer is there in time.
+const ANSWERING: Duration = Duration::from_millis(100);
 
 impl TopicService {
-    /// The claim that a consume with a group makes at the leader; none without a group.
-    pub async fn claim_wanted(&self, call: &Call) -> Result<Option<Bytes>> {
-        self.admit(call).await?;
+    /// A consume, admitted and read, with its call: when its wait ends, and a deadline that leaves
+    /// room for it if the client named none.
+    pub async fn asked(&self, mut call: Call) -> Result<(Call, ConsumeRequest)> {
+        self.admit(&call).await?;
         let request: ConsumeRequest = call.json()?;
+        settle_wait(&mut call, &request, self.long_poll_max, Instant::now());
+        Ok((call, request))
+    }
+
+    /// The claim that a consume with a group makes at the leader; none without a group.
+    pub fn claim_wanted(&self, request: &ConsumeRequest) -> Result<Option<Bytes>> {
         let Some(group) = &request.group_id else {
             return Ok(None);
         };
@@ -80,39 +56,26 @@ impl TopicService {
             consumer_id,
             limit: limit(request.limit)?,
             lease_ms: lease_ms(request.lease_seconds)?,
-            wait_ms: u64::try_from(self.wait(&request, call).as_millis()).unwrap_or(0),
         };
         let body = serde_json::to_vec(&claim)
             .map_err(|e| Error::new(ErrorCode::InternalError, format!("no claim: {e}")))?;
         Ok(Some(body.into()))
     }
 
-    /// How long the consume may wait: as it asks, within the server's bound and its deadline.
-    fn wait(&self, request: &ConsumeRequest, call: &Call) -> Duration {
-        const ANSWERING: Duration = Duration::from_millis(100);
-        let asked = request
-            .timeout_seconds
-            .map_or(self.long_poll_max, Duration::from_secs);
-        let until_deadline = call.deadline.saturating_duration_since(Instant::now());
-        asked
-            .min(self.long_poll_max)
-            .min(until_deadline.saturating_sub(ANSWERING))
-    }
-
     /// A consume without a group.
-    pub async fn consume_alone(&self, call: &Call) -> Result<Reply> {
-        let request: ConsumeRequest = call.json()?;
+    pub async fn consume_alone(&self, call: &Call, request: ConsumeRequest) -> Result<Reply> {
         if call.min_index > 0 {
             self.consensus
                 .view_at(call.min_index, call.deadline)
                 .await?;
         }
         let read = ReadRequest {
+            local: is_local_read(call, &request),
             partition: request.partition_id.unwrap_or(0),
             start: start(request.start.as_ref())?,
             limit: limit(request.limit)?,
             max_bytes: max_bytes(request.max_bytes),
-            wait: self.wait(&request, call),
+            wait_until: call.wait_until.unwrap_or_else(Instant::now),
             topic: request.topic_id,
         };
         let reading = self.read(&read, call.deadline).await?;
@@ -127,108 +90,17 @@ impl TopicService {
         Reply::json(&body, reading.view.index)
     }
 
-    /// Reads messages as soon as there are any. That there are none, and that the start is out of
-    /// range, is said only of a state as fresh as the request.
-    pub async fn read(&self, request: &ReadRequest, deadline: Instant) -> Result<Reading> {
-        let topic = self.topic(&request.topic, deadline).await?;
-        check_partition(&topic, request.partition)?;
-        let wait_until = deadline.min(Instant::now() + request.wait);
-        let mut applied = self.consensus.applied_watch();
-        let mut fresh = matches!(request.start, Start::Latest | Start::Timestamp(_));
-        let mut view = match fresh {
-            true => self.consensus.linearizable_view(deadline).await?,
-            false => self.consensus.local_view(),
-        };
-        let mut fixed = None;
-        loop {
-            let tail =
-                self.consensus
-                    .stored(fetch::tail(&*view.state, topic.id, request.partition))?;
-            let from = match fixed {
-                Some(from) => from,
-                None => self.resolve(request, &topic, &view, tail)?,
-            };
-            // The earliest message may change while we wait; everything else is fixed once known.
-            fixed = Some(from).filter(|_| request.start != Start::Earliest);
-            match fetch::check_start(tail, from) {
-                Ok(()) if from < tail.next => {
-                    return self.take(request, topic, from, tail, view);
-                }
-                Err(error) if fresh => return Err(error),
-                Err(_) => {}
-                Ok(()) if Instant::now() < wait_until => {
-                    wait_applied_change(&mut applied, wait_until).await?;
-                    applied.borrow_and_update();
-                    (view, fresh) = (self.consensus.local_view(), false);
-                    continue;
-                }
-                Ok(()) if fresh => return self.take(request, topic, from, tail, view),
-                Ok(()) => {}
-            }
-            view = self.consensus.linearizable_view(deadline).await?;
-            fresh = true;
-        }
-    }
-
-    fn resolve(
+    /// Reads what the leader granted and answers with it. What does not fit is given back before
+    /// the answer goes out, so that the next consume finds it in its place; all of it is given back
+    /// if the client does not get the answer.
+    pub async fn deliver(
         &self,
-        request: &ReadRequest,
-        topic: &Topic,
-        view: &View,
-        tail: Tail,
-    ) -> Result<u64> {
-        Ok(match request.start {
-            Start::Latest => tail.next,
-            Start::Earliest => tail.earliest,
-            Start::Offset(offset) => offset,
-            Start::Timestamp(micros) => self.consensus.stored(fetch::offset_at(
-                &*view.state,
-                topic.id,
-                request.partition,
-                micros,
-            ))?,
-        })
-    }
-
-    fn take(
-        &self,
-        request: &ReadRequest,
-        topic: Arc<Topic>,
-        from: u64,
-        tail: Tail,
-        view: View,
-    ) -> Result<Reading> {
-        let messages = self.consensus.stored(fetch::fetch(
-            &*view.state,
-            topic.id,
-            request.partition,
-            from,
-            request.limit,
-            request.max_bytes,
-        ))?;
-        let next_offset = messages.last().map_or(from, |m| m.offset + 1);
-        let has_more = next_offset < tail.next;
-        let partition = request.partition;
-        Ok(Reading {
-            topic,
-            partition,
-            messages,
-            next_offset,
-            has_more,
-            view,
-        })
-    }
-
-    /// Reads what the leader granted and answers with it. What does not fit, and all of it if the
-    /// client is gone, is given back.
-    pub async fn deliver(&self, call: &Call, granted: Reply, release: Release) -> Result<Reply> {
-        let request: ConsumeRequest = call.json()?;
-        let reply: ClaimReply = serde_json::from_slice(&granted.body).map_err(|e| {
-            Error::new(
-                ErrorCode::InternalError,
-                format!("the leader's answer is odd: {e}"),
-            )
-        })?;
+        call: &Call,
+        request: &ConsumeRequest,
+        granted: Reply,
+        release: Release,
+    ) -> Result<Reply> {
+        let reply: ClaimReply = serde_json::from_slice(&granted.body).map_err(|e| odd(&e))?;
         let Some(grant) = reply.grant else {
             let body = ConsumeResponse {
                 next_offset: reply.next_offset,
@@ -236,39 +108,28 @@ impl TopicService {
             };
             return Reply::json(&body, reply.index);
         };
-        let lease = ReleaseRequest {
-            topic: request.topic_id.clone(),
-            group: request.group_id.clone().unwrap_or_default(),
-            lease_id: grant.lease_id.clone(),
-            from_offset: 0,
-        };
-        let give_back = move |release: &Release, from_offset| {
-            release.give_back_later(&ReleaseRequest {
-                from_offset,
-                ..lease.clone()
-            });
-        };
-        let undelivered = {
-            let (release, give_back) = (release.clone(), give_back.clone());
-            OnUndelivered::new(move || give_back(&release, 0))
-        };
+        let lease = granted.leases.first().ok_or_else(|| odd(&"no lease"))?;
         let view = self.consensus.view_at(reply.index, call.deadline).await?;
-        let topic = self.topic_in(&view, &request.topic_id)?;
+        let topic = self.topic_by_id(&view, lease.topic_id, &request.topic_id)?;
         let (messages, left) = self.consensus.stored(fetch::fetch_granted(
             &*view.state,
             topic.id,
             &grant.grant(),
             max_bytes(request.max_bytes),
         ))?;
+        let mut has_more = grant.has_more;
         if let Some(from_offset) = left {
-            give_back(&release, from_offset);
+            let rest = ReleaseRequest {
+                from_offset,
+                ..lease.clone()
+            };
+            // A task that failed gave nothing back.
+            has_more |= release.give_back(rest).await.unwrap_or(false);
         }
         let next_offset = messages.last().map_or(reply.next_offset, |m| m.offset + 1);
-        let partition = grant.partition;
-        let has_more = grant.has_more || left.is_some();
         let reading = Reading {
             topic,
-            partition,
+            partition: grant.partition,
             messages,
             next_offset,
             has_more,
@@ -282,45 +143,55 @@ impl TopicService {
             lease_expires_ms: Some(unix_ms() + grant.remaining_ms),
         };
         Ok(Reply {
-            undelivered: Some(undelivered),
+            undelivered: granted.undelivered,
             ..Reply::json(&body, reading.view.index)?
         })
     }
 
-    fn render(&self, reading: &Reading) -> Result<Vec<Message>> {
+    pub(super) fn render(&self, reading: &Reading) -> Result<Vec<Message>> {
         let mut renderer = Renderer::new(&*reading.view.state);
         let topic_id = reading.topic.qualified_name();
-        let mut out = Vec::with_capacity(reading.messages.len());
-        for fetched in &reading.messages {
-            let message = self.consensus.stored(fetched.message())?;
-            let payload = self.consensus.stored(renderer.payload(&message))?;
-            out.push(Message {
-                topic_id: topic_id.clone(),
-                partition_id: reading.partition,
-                offset: fetched.offset,
-                payload: STANDARD.encode(payload),
-                key: Some(message.key.to_owned()),
-                timestamp_ms: message.timestamp_ms(),
-                user: Some(message.user.to_owned()).filter(|user| !user.is_empty()),
-                op: match message.op {
-                    RowOp::Insert => Op::Insert,
-                    RowOp::Update => Op::Update,
-                    RowOp::Delete => Op::Delete,
-                },
-                deliveries: Some(fetched.deliveries).filter(|n| *n > 0),
-                index: Some(message.version.index),
-            });
-        }
-        Ok(out)
+        let messages = reading.messages.iter();
+        messages
+            .map(|fetched| self.rendered(&mut renderer, &topic_id, reading.partition, fetched))
+            .collect()
+    }
+
+    /// A message as consumers see it.
+    pub(super) fn rendered(
+        &self,
+        renderer: &mut Renderer<'_>,
+        topic_id: &str,
+        partition_id: u32,
+        fetched: &Fetched,
+    ) -> Result<Message> {
+        let message = self.consensus.stored(fetched.message())?;
+        let payload = self.consensus.stored(renderer.payload(&message))?;
+        Ok(Message {
+            topic_id: topic_id.to_owned(),
+            partition_id,
+            offset: fetched.offset,
+            payload: STANDARD.encode(payload),
+            key: Some(message.key.to_owned()),
+            timestamp_ms: message.timestamp_ms(),
+            user: Some(message.user.to_owned()).filter(|user| !user.is_empty()),
+            op: match message.op {
+                RowOp::Insert => Op::Insert,
+                RowOp::Update => Op::Update,
+                RowOp::Delete => Op::Delete,
+            },
+            deliveries: Some(fetched.deliveries).filter(|n| *n > 0),
+            index: Some(message.version.index),
+        })
     }
 
     /// `POST /v1/api/topics/latest-offsets`.
     pub async fn latest_offsets(&self, call: &Call) -> Result<Reply> {
         self.admit(call).await?;
         let request: LatestOffsetsRequest = call.json()?;
-        if request.partitions.len() > STATEMENTS_MAX {
+        if request.partitions.len() > LATEST_OFFSETS_MAX {
             return Err(bad_input(format!(
-                "at most {STATEMENTS_MAX} partitions at once"
+                "at most {LATEST_OFFSETS_MAX} partitions at once"
             )));
         }
         let view = self.consensus.view_for(call).await?;
@@ -340,6 +211,36 @@ impl TopicService {
         }
         Reply::json(&LatestOffsetsResponse { offsets }, view.index)
     }
+}
+
+/// Gives a consume the end of its wait: as it asks, within the server's bound and its deadline. A
+/// deadline that the client did not name comes later than that.
+fn settle_wait(call: &mut Call, request: &ConsumeRequest, most: Duration, now: Instant) {
+    let asked = match (call.wait_until, request.timeout_seconds) {
+        (Some(until), _) => until.saturating_duration_since(now),
+        (None, Some(seconds)) => Duration::from_secs(seconds),
+        // What this node has is had at once; only who says so waits for more.
+        (None, None) if is_local_read(call, request) => Duration::ZERO,
+        (None, None) => Duration::from_millis(LONG_POLL_DEFAULT_MS),
+    };
+    let wait = asked.min(most);
+    if !call.timeout_given {
+        let margin = Duration::from_millis(LONG_POLL_MARGIN_MS);
+        call.deadline = call.deadline.max(now + wait + margin);
+    }
+    let until_deadline = call.deadline.saturating_duration_since(now);
+    let wait = wait.min(until_deadline.saturating_sub(ANSWERING));
+    call.wait_until = Some(now + wait);
+}
+
+/// May this node answer from its own state, whatever that is?
+fn is_local_read(call: &Call, request: &ConsumeRequest) -> bool {
+    call.consistency == Consistency::Local && request.group_id.is_none()
+}
+
+fn odd(what: &impl std::fmt::Display) -> Error {
+    let message = format!("the leader's answer is odd: {what}");
+    Error::new(ErrorCode::InternalError, message)
 }
 
 fn start(given: Option<&StartPosition>) -> Result<Start> {
@@ -390,4 +291,62 @@ pub(super) fn unix_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use types::limits::DEADLINE_DEFAULT_MS;
+
+    use super::*;
+    use crate::service::call::Operation;
+
+    /// How long a consume waits, and how long it has, in ms.
+    fn settled(
+        most_seconds: u64,
+        timeout_seconds: Option<u64>,
+        change: impl FnOnce(&mut Call, Instant),
+    ) -> (u128, u128) {
+        let now = Instant::now();
+        let mut call = Call::new(Operation::Consume, Bytes::new());
+        call.deadline = now + Duration::from_millis(DEADLINE_DEFAULT_MS);
+        change(&mut call, now);
+        let request = ConsumeRequest {
+            timeout_seconds,
+            ..ConsumeRequest::default()
+        };
+        settle_wait(&mut call, &request, Duration::from_secs(most_seconds), now);
+        let wait = call.wait_until.expect("it is set") - now;
+        (wait.as_millis(), (call.deadline - now).as_millis())
+    }
+
+    #[test]
+    fn a_wait_is_what_was_asked_for_within_the_bounds() {
+        let same = |_: &mut Call, _| {};
+        assert_eq!(settled(5, None, same), (5_000, 30_000));
+        assert_eq!(settled(60, None, same), (5_000, 30_000), "not the bound");
+        assert_eq!(settled(2, None, same), (2_000, 30_000));
+        assert_eq!(settled(5, Some(0), same), (0, 30_000));
+        assert_eq!(settled(5, Some(u64::MAX), same), (5_000, 30_000));
+        assert_eq!(settled(60, Some(45), same), (45_000, 55_000), "not cut");
+    }
+
+    #[test]
+    fn a_deadline_that_was_named_holds() {
+        let named = |call: &mut Call, now| {
+            call.deadline = now + Duration::from_secs(3);
+            call.timeout_given = true;
+        };
+        assert_eq!(settled(60, Some(45), named), (2_900, 3_000));
+    }
+
+    #[test]
+    fn a_query_waits_in_milliseconds_and_a_local_read_not_at_all() {
+        let by_query = |call: &mut Call, now| {
+            call.wait_until = Some(now + Duration::from_millis(300));
+        };
+        assert_eq!(settled(5, None, by_query), (300, 30_000));
+        let local = |call: &mut Call, _| call.consistency = Consistency::Local;
+        assert_eq!(settled(5, None, local), (0, 30_000));
+        assert_eq!(settled(5, Some(2), local), (2_000, 30_000));
+    }
 }

@@ -2,12 +2,18 @@
 //!
 //! A consume without a group reads this node's state. One with a group claims at the leader, which
 //! holds the waiting clients' demands (`claim.rs`), and reads the granted messages here
-//! (`consume.rs`). Acks, nacks and extensions are proposed at the leader (`acks.rs`).
+//! (`consume.rs`). What did not reach its client is given back (`release.rs`). Acks, nacks and
+//! extensions are proposed at the leader (`acks.rs`), and so is what retention removes
+//! (`retention.rs`).
 
 mod acks;
 mod claim;
 mod consume;
 mod query;
+mod read;
+mod release;
+mod retention;
+mod stream;
 mod wire;
 
 use std::sync::Arc;
@@ -15,7 +21,9 @@ use std::time::{Duration, Instant};
 
 use sql::Catalog;
 use storage::Read;
-use types::limits::NAME_MAX_BYTES;
+use tokio::sync::Semaphore;
+use types::ids::TopicId;
+use types::limits::{NAME_MAX_BYTES, STREAMS_OPEN_MAX};
 use types::schema::{Role, Topic};
 use types::{Error, ErrorCode, Result};
 
@@ -24,8 +32,11 @@ use super::access::Access;
 use super::call::Call;
 use super::consensus::{Consensus, View};
 
-pub use self::consume::ReadRequest;
-pub use self::query::messages_query;
+pub use self::claim::Claimed;
+pub use self::query::{Asked, messages_query, stream_query};
+pub use self::read::ReadRequest;
+pub use self::release::{GIVE_BACK_TIMEOUT, Held};
+pub use self::stream::{MessageStream, StreamRequest};
 pub use self::wire::{ClaimRequest, ReleaseRequest, Start};
 
 /// Serves what is under `/v1/api/topics`. Cheap to clone.
@@ -35,6 +46,7 @@ pub struct TopicService {
     access: Access,
     catalog: Catalog,
     queues: GroupQueues,
+    streams: Arc<Semaphore>,
     long_poll_max: Duration,
 }
 
@@ -51,6 +63,7 @@ impl TopicService {
             access,
             catalog,
             queues: GroupQueues::default(),
+            streams: Arc::new(Semaphore::new(STREAMS_OPEN_MAX)),
             long_poll_max,
         }
     }
@@ -83,6 +96,16 @@ impl TopicService {
     /// The topic in this very view. NOT_FOUND.
     fn topic_in(&self, view: &View, name: &str) -> Result<Arc<Topic>> {
         self.find(&*view.state, name)?.ok_or_else(|| no_topic(name))
+    }
+
+    /// The same by its number, which no other topic ever gets; `name` is for the error.
+    fn topic_by_id(&self, view: &View, id: TopicId, name: &str) -> Result<Arc<Topic>> {
+        let found = self
+            .consensus
+            .stored(self.catalog.topic_by_id(&*view.state, id))?;
+        found
+            .map(|topic| topic.record)
+            .ok_or_else(|| no_topic(name))
     }
 }
 

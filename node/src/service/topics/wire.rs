@@ -1,6 +1,7 @@
 //! What the node that holds a consumer and the leader say to each other about its claim.
 
 use serde::{Deserialize, Serialize};
+use types::ids::TopicId;
 use types::outcome::{Grant, GrantedRange};
 
 /// A claim, checked, with all defaults filled in.
@@ -20,8 +21,6 @@ pub struct ClaimRequest {
     pub limit: u32,
     /// The lease's length.
     pub lease_ms: u64,
-    /// How long to wait for messages.
-    pub wait_ms: u64,
 }
 
 /// A start position with its time parsed.
@@ -96,30 +95,19 @@ impl GrantWire {
     }
 }
 
-/// Messages of a lease that never reached their client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A lease, or the rest of it, that is given back because it did not reach its client.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 pub struct ReleaseRequest {
-    /// `namespace.name`.
-    pub topic: String,
+    /// The topic; its name may have become another's by now.
+    #[prost(uint32, tag = "1")]
+    pub topic_id: TopicId,
     /// The group.
+    #[prost(string, tag = "2")]
     pub group: String,
     /// The lease.
+    #[prost(string, tag = "3")]
     pub lease_id: String,
     /// From this offset on; 0: all of it.
+    #[prost(uint64, tag = "4")]
     pub from_offset: u64,
-}
-
-impl ReleaseRequest {
-    /// What gives back the grant of a claim: from the consume's body and the claim's reply. None if
-    /// nothing was granted.
-    pub fn of_claim(consume: &[u8], reply: &[u8]) -> Option<ReleaseRequest> {
-        let consume: api::ConsumeRequest = serde_json::from_slice(consume).ok()?;
-        let reply: ClaimReply = serde_json::from_slice(reply).ok()?;
-        Some(ReleaseRequest {
-            topic: consume.topic_id,
-            group: consume.group_id?,
-            lease_id: reply.grant?.lease_id,
-            from_offset: 0,
-        })
-    }
 }

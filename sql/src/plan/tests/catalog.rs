@@ -119,6 +119,7 @@ fn dropping_a_topic_takes_its_routes_and_messages() {
         put(topic_keys::segment(topic, "g", 0, 0));
         put(topic_keys::lease(topic, "g", "l"));
         put(topic_keys::deadline(topic, "g", 0, 1, 0));
+        put(topic_keys::lease_end(topic, "g", 1, "l"));
     }
     database.ok("root", "DROP TOPIC message_events");
     for kind in [
@@ -129,6 +130,7 @@ fn dropping_a_topic_takes_its_routes_and_messages() {
         Kind::Segment,
         Kind::Lease,
         Kind::Deadline,
+        Kind::LeaseEnd,
     ] {
         assert_eq!(
             database.under(&kind.prefix()).len(),

@@ -86,10 +86,23 @@ fn check_leases(
     let found = read
         .scan(&KeyRange::prefix(&prefix), Direction::Forward)
         .count();
+    let ends = keys::topics::group_prefix(Kind::LeaseEnd, TOPIC, GROUP);
+    let mut done = 0;
+    for pair in read.scan(&KeyRange::prefix(&ends), Direction::Forward) {
+        let (_, id) = keys::topics::split_lease_end(TOPIC, GROUP, &pair.unwrap().0).unwrap();
+        let key = keys::topics::lease(TOPIC, GROUP, &id);
+        let lease: LeaseRecord = record::load(read, &key).unwrap().expect("a record");
+        assert_eq!(
+            (lease.held, lease.lost),
+            (0, false),
+            "it was acked to its end"
+        );
+        done += 1;
+    }
     assert_eq!(
         found,
-        held.len(),
-        "a lease that holds nothing has no record"
+        held.len() + done,
+        "a lease that holds nothing has no record, or one that will be forgotten"
     );
     for (id, (partition, expires, segments)) in held {
         let key = keys::topics::lease(TOPIC, GROUP, id);

@@ -9,12 +9,13 @@ use types::ErrorCode;
 use types::command::{
     Ack, Claim, ClearTopic, Extend, Nack, Position, Release, ResetGroup, Retain, StartAt,
 };
+use types::limits::LEASE_DONE_KEEP_MS;
 use types::outcome::{CommandResult, Grant};
 
 use super::model::{Lease, Model, Offset};
 use super::{GROUP, TOPIC, World, invariants};
 use crate::groups::{self, Demand};
-use crate::{ApplyContext, retention};
+use crate::{ApplyContext, fetch, retention};
 
 const PARTITIONS: u32 = 2;
 
@@ -114,6 +115,7 @@ fn step() -> impl Strategy<Value = Step> {
         30 => (partition.clone(), 1..6_u8)
             .prop_map(|(partition, count)| Step::Append { partition, count }),
         20 => (1..40_u64).prop_map(|ms| Step::Wait { ms }),
+        2 => Just(Step::Wait { ms: LEASE_DONE_KEEP_MS / 2 }),
         60 => (maybe_partition.clone(), 1..7_u32, 0..3_u8, 1..60_u64, start()).prop_map(
             |(partition, limit, by, lease_ms, start)| {
                 Step::Claim { partition, limit, by, lease_ms, start }
@@ -160,6 +162,7 @@ impl Run {
 
     fn step(&mut self, step: &Step) {
         let before = self.committed();
+        let held = self.model.holdings();
         // May this step move positions over what was never delivered, or back?
         let mut sets_position = false;
         match *step {
@@ -204,10 +207,13 @@ impl Run {
             }
             Step::Retain { partition, keep } => {
                 let earliest = self.model.part(partition).end.saturating_sub(keep);
+                let from = self.model.part(partition).earliest;
                 let command = Retain {
                     topic_id: TOPIC,
                     partition,
                     earliest,
+                    from,
+                    bytes: self.bytes(partition, from..earliest),
                 };
                 self.apply(|batch, _| retention::retain(batch, &command).map(Ok))
                     .unwrap();
@@ -226,7 +232,20 @@ impl Run {
                 }
             }
         }
+        if !matches!(step, Step::Reset { .. }) {
+            self.model.note_done(&held);
+        }
         self.check(&before, sets_position);
+    }
+
+    /// Of the messages in a range.
+    fn bytes(&self, partition: u32, range: std::ops::Range<u64>) -> u64 {
+        let snapshot = self.world.snapshot();
+        let kept = fetch::fetch(&*snapshot, TOPIC, partition, 0, u32::MAX, usize::MAX).unwrap();
+        let counted = kept
+            .iter()
+            .filter(|message| range.contains(&message.offset));
+        counted.map(|message| message.raw().len() as u64).sum()
     }
 
     fn apply<T>(
@@ -352,6 +371,7 @@ impl Run {
             lost: false,
         };
         assert_eq!(grant.expires, lease.expires);
+        self.model.forget_done();
         let known = self.model.leases.insert(grant.lease_id.clone(), lease);
         assert!(known.is_none(), "a lease id is never given twice");
         self.leases.push(grant.lease_id.clone());
@@ -499,6 +519,11 @@ impl Run {
                 groups::demand(&*snapshot, TOPIC, PARTITIONS, GROUP, address, now).unwrap();
             assert_eq!(demand, self.model.demand(address), "demand of {address:?}");
         }
+        for (partition, part) in (0..).zip(&self.model.partitions) {
+            let bytes = self.bytes(partition, part.earliest..part.end);
+            let tail = fetch::tail(&*snapshot, TOPIC, partition).unwrap();
+            assert_eq!(tail.bytes, bytes, "bytes of partition {partition}");
+        }
         for (partition, (before, after)) in (0..).zip(before.iter().zip(self.committed())) {
             let part = &self.model.partitions[partition as usize];
             assert_eq!(after, part.group.as_ref().map(|work| work.committed));
@@ -556,14 +581,18 @@ impl Run {
         for (part, committed) in self.model.partitions.iter().zip(self.committed()) {
             assert_eq!(committed, Some(part.end), "all is done");
         }
-        for kind in [Kind::Segment, Kind::Deadline, Kind::Lease] {
+        let count = |kind| {
             let prefix = KeyRange::prefix(&group_prefix(kind, TOPIC, GROUP));
-            assert_eq!(
-                snapshot.scan(&prefix, Direction::Forward).count(),
-                0,
-                "{kind:?} left"
-            );
+            snapshot.scan(&prefix, Direction::Forward).count()
+        };
+        for kind in [Kind::Segment, Kind::Deadline] {
+            assert_eq!(count(kind), 0, "{kind:?} left");
         }
+        assert_eq!(
+            count(Kind::Lease),
+            count(Kind::LeaseEnd),
+            "a lease left that is never forgotten"
+        );
     }
 }
 

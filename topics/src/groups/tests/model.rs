@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use types::ErrorCode;
 use types::command::Position;
+use types::limits::{LEASE_DONE_KEEP_MS, LEASE_DONE_SWEEP_MAX};
 
 use super::super::demand::Demand;
 
@@ -45,6 +46,8 @@ pub struct Model {
     pub now: u64,
     pub partitions: Vec<Partition>,
     pub leases: BTreeMap<String, Lease>,
+    /// Leases that were acked to their end, by when they are forgotten.
+    pub done: BTreeSet<(u64, String)>,
     pub next_partition: u32,
 }
 
@@ -213,6 +216,36 @@ impl Model {
             .collect()
     }
 
+    /// What each lease holds that holds something.
+    pub fn holdings(&self) -> BTreeMap<String, Vec<u64>> {
+        let held = |lease: &String| (lease.clone(), self.held(lease));
+        let holdings = self.leases.keys().map(held);
+        holdings.filter(|(_, held)| !held.is_empty()).collect()
+    }
+
+    /// Remembers the leases that held something before and now hold nothing because all of that is
+    /// done.
+    pub fn note_done(&mut self, before: &BTreeMap<String, Vec<u64>>) {
+        for (lease, held) in before {
+            let known = &self.leases[lease];
+            let acked = held.iter().all(|o| self.is_done(known.partition, *o));
+            if !known.lost && acked && self.held(lease).is_empty() {
+                let until = self.now + LEASE_DONE_KEEP_MS;
+                self.done.insert((until, lease.clone()));
+            }
+        }
+    }
+
+    /// What every claim that grants something forgets.
+    pub fn forget_done(&mut self) {
+        for _ in 0..LEASE_DONE_SWEEP_MAX {
+            match self.done.first() {
+                Some((until, _)) if *until <= self.now => self.done.pop_first(),
+                Some(_) | None => return,
+            };
+        }
+    }
+
     fn is_done(&self, partition: u32, offset: u64) -> bool {
         let work = self.partitions[partition as usize]
             .group
@@ -230,12 +263,15 @@ impl Model {
         done_is_fine: bool,
     ) -> Refusal<Vec<u64>> {
         let held = self.held(lease);
-        if held.is_empty() {
+        if held.is_empty() && !self.done.iter().any(|(_, done)| done == lease) {
             return Err(ErrorCode::LeaseLost);
         }
         let known = &self.leases[lease];
         if offsets.is_empty() {
-            return if strict && known.lost {
+            let mut granted = known.granted.iter();
+            let all_done = granted.all(|offset| self.is_done(known.partition, *offset));
+            let again = done_is_fine && !strict && all_done;
+            return if (strict && known.lost) || (held.is_empty() && !again) {
                 Err(ErrorCode::LeaseLost)
             } else {
                 Ok(held)
@@ -334,6 +370,8 @@ impl Model {
             return undone;
         }
         self.give_back(lease, &undone, self.now, 1);
+        let granted = &mut self.leases.get_mut(lease).expect("known").granted;
+        granted.retain(|offset| !undone.contains(offset));
         let partition = self.leases[lease].partition;
         let work = self.work(partition);
         while let Some((last, Offset::Ready { deliveries: 0, .. })) = work.offsets.last_key_value()
@@ -372,6 +410,9 @@ impl Model {
             .iter()
             .map(|p| self.resolve(*p, to))
             .collect::<Refusal<_>>()?;
+        if partition.is_none() {
+            self.done.clear();
+        }
         for (partition, offset) in addressed.into_iter().zip(targets) {
             let consumed = self
                 .part(partition)

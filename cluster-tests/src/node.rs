@@ -84,6 +84,8 @@ impl Node {
     /// The power fails: what was not synced is gone, and so is the process. Comes back with
     /// [`Disk::power_on`] and a new start.
     pub fn lose_power(&mut self) {
+        // Stopped first: a process does not live to see the disk of its machine fail.
+        self.pause();
         self.disk().cut_power();
         self.kill9();
     }

@@ -201,6 +201,8 @@ impl Cluster {
 
     /// The power of these nodes fails in the same moment, and comes back; their processes do not.
     pub async fn lose_power(&mut self, which: &[usize]) {
+        // A thread that was in the kernel may come back from it before it stops.
+        self.expect_errors("Input/output error");
         std::thread::scope(|scope| {
             for (number, node) in self.nodes.iter_mut().enumerate() {
                 if which.contains(&number) {
@@ -249,6 +251,20 @@ impl Cluster {
         }
         let text = first.expect("a cluster has nodes");
         serde_json::from_str(&text).expect("it was JSON before")
+    }
+
+    /// Ends all nodes, and gives what their logs say that they must not. Data and logs stay if
+    /// there is something, or if `keep` asks for it.
+    pub fn end(mut self, keep: bool) -> Vec<String> {
+        self.kill_all();
+        let complaints = self.complaints();
+        self.expected_errors.push(String::new());
+        if (keep || !complaints.is_empty())
+            && let Some(directory) = self.directory.take()
+        {
+            eprintln!("data and logs are in {}", directory.keep().display());
+        }
+        complaints
     }
 
     /// What the logs say that they must not.

@@ -98,6 +98,9 @@ pub async fn run(plan: &Plan, mut tell: impl FnMut(String)) -> Report {
         report.checked.extend(verdict.checked);
         report.violations.extend(verdict.violations);
     }
+    let complaints = cluster.end(!report.is_good());
+    let complaints = complaints.iter().map(|line| format!("in a log: {line}"));
+    report.violations.extend(complaints);
     report
 }
 

@@ -80,7 +80,7 @@ impl Network {
         let namespace = self.namespace(from);
         run(
             "ip",
-            &["-n", &namespace, "route", "add", "blackhole", &target],
+            &["-n", &namespace, "route", "replace", "blackhole", &target],
         );
     }
 

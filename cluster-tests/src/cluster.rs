@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
+use crate::lab::Network;
 use crate::node::Node;
 use crate::{Api, ROOT_PASSWORD, User, logs, wait};
 
@@ -22,6 +23,8 @@ const ELECTION_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Node>,
+    /// The network between them, if it is one of their own. Goes after the nodes.
+    network: Option<Network>,
     directory: Option<TempDir>,
     expected_errors: Vec<String>,
 }
@@ -50,39 +53,55 @@ impl Cluster {
     /// A cluster of its own with more environment variables.
     pub async fn start_with(nodes: usize, env: &[(&str, &str)]) -> Cluster {
         let mut cluster = Cluster::describe(nodes, env);
-        cluster.nodes[0].spawn(&["--bootstrap".into()]);
-        cluster.nodes[0].ready().await;
-        let join = ["--join".to_owned(), cluster.nodes[0].rpc.to_string()];
-        for node in &mut cluster.nodes[1..] {
+        cluster.found().await;
+        cluster
+    }
+
+    /// A cluster in the lab: each node has a network and a disk of `disk_mib` MiB of its own.
+    pub async fn start_in_lab(nodes: u8, disk_mib: u32, env: &[(&str, &str)]) -> Cluster {
+        let mut cluster = Cluster::describe(0, &[]);
+        let network = Network::new(nodes);
+        let env = environment(env);
+        cluster.nodes = (0..nodes)
+            .map(|host| Node::in_lab(cluster.directory(), &network, host, disk_mib, env.clone()))
+            .collect();
+        cluster.network = Some(network);
+        cluster.found().await;
+        cluster
+    }
+
+    /// The network between the nodes; only a cluster in the lab has one of its own.
+    pub fn network(&self) -> &Network {
+        self.network
+            .as_ref()
+            .expect("a cluster in the lab has a network")
+    }
+
+    /// The first node makes the cluster, the others join; returns when all vote.
+    async fn found(&mut self) {
+        self.nodes[0].spawn(&["--bootstrap".into()]);
+        self.nodes[0].ready().await;
+        let join = ["--join".to_owned(), self.nodes[0].rpc.to_string()];
+        for node in &mut self.nodes[1..] {
             node.spawn(&join);
         }
-        for node in &mut cluster.nodes[1..] {
+        for node in &mut self.nodes[1..] {
             node.ready().await;
         }
-        cluster.wait_for_voters(nodes).await;
-        cluster
+        self.wait_for_voters(self.nodes.len()).await;
     }
 
     /// A cluster whose nodes are not started.
     pub fn describe(nodes: usize, env: &[(&str, &str)]) -> Cluster {
         let directory = tempfile::Builder::new().prefix("duet-test-").tempdir();
         let directory = directory.expect("a temporary directory can be made");
-        let mut all = vec![
-            ("DUET_ROOT_PASSWORD".to_owned(), ROOT_PASSWORD.to_owned()),
-            (
-                "DUET_CLUSTER_SECRET".to_owned(),
-                "between us nodes".to_owned(),
-            ),
-        ];
-        all.extend(
-            env.iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        );
+        let all = environment(env);
         let nodes = (1..=nodes)
             .map(|number| Node::new(directory.path(), &format!("node-{number}"), all.clone()))
             .collect();
         Cluster {
             nodes,
+            network: None,
             directory: Some(directory),
             expected_errors: Vec::new(),
         }
@@ -180,6 +199,22 @@ impl Cluster {
         }
     }
 
+    /// The power of these nodes fails in the same moment, and comes back; their processes do not.
+    pub async fn lose_power(&mut self, which: &[usize]) {
+        // A thread that was in the kernel may come back from it before it stops.
+        self.expect_errors("Input/output error");
+        std::thread::scope(|scope| {
+            for (number, node) in self.nodes.iter_mut().enumerate() {
+                if which.contains(&number) {
+                    scope.spawn(|| node.lose_power());
+                }
+            }
+        });
+        for node in which {
+            self.nodes[*node].disk().power_on().await;
+        }
+    }
+
     /// Kills all nodes within the same moment.
     pub fn kill_all(&mut self) {
         std::thread::scope(|scope| {
@@ -218,6 +253,20 @@ impl Cluster {
         serde_json::from_str(&text).expect("it was JSON before")
     }
 
+    /// Ends all nodes, and gives what their logs say that they must not. Data and logs stay if
+    /// there is something, or if `keep` asks for it.
+    pub fn end(mut self, keep: bool) -> Vec<String> {
+        self.kill_all();
+        let complaints = self.complaints();
+        self.expected_errors.push(String::new());
+        if (keep || !complaints.is_empty())
+            && let Some(directory) = self.directory.take()
+        {
+            eprintln!("data and logs are in {}", directory.keep().display());
+        }
+        complaints
+    }
+
     /// What the logs say that they must not.
     fn complaints(&self) -> Vec<String> {
         let logs: Vec<PathBuf> = self.nodes.iter().map(Node::log).collect();
@@ -225,6 +274,17 @@ impl Cluster {
             .flat_map(|log| logs::complaints(log, &self.expected_errors))
             .collect()
     }
+}
+
+/// The environment of every node, with more variables of a test's own.
+fn environment(more: &[(&str, &str)]) -> Vec<(String, String)> {
+    let all = [
+        ("DUET_ROOT_PASSWORD", ROOT_PASSWORD),
+        ("DUET_CLUSTER_SECRET", "between us nodes"),
+    ];
+    let all = all.iter().chain(more);
+    all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 /// What is compared between nodes.

@@ -104,6 +104,11 @@ impl Load {
         *self.acked.borrow()
     }
 
+    /// [`Load::acked`], whenever it changes.
+    pub fn acks(&self) -> watch::Receiver<u64> {
+        self.acked.clone()
+    }
+
     /// Waits until `more` further writes have been answered with success.
     pub async fn progress(&mut self, more: u64) {
         let goal = self.acked() + more;

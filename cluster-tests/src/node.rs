@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::lab::{Disk, Network};
 use crate::{binary, logs, ports, wait};
 
 /// How long a node may take from its start until it serves.
@@ -27,8 +28,16 @@ pub struct Node {
     pub rpc: SocketAddr,
     directory: PathBuf,
     env: Vec<(String, String)>,
+    /// File of the network namespace it runs in; none: this process's own.
+    namespace: Option<String>,
+    /// Holds its data; none: they lie in `directory`.
+    disk: Option<Disk>,
     process: Option<Child>,
 }
+
+/// Ports of a node that has an address of its own.
+const LAB_HTTP_PORT: u16 = 8080;
+const LAB_RPC_PORT: u16 = 9188;
 
 impl Node {
     /// A node with its files below `directory`, on free ports; does not start it.
@@ -40,8 +49,45 @@ impl Node {
             rpc: ports::free(),
             directory,
             env,
+            namespace: None,
+            disk: None,
             process: None,
         }
+    }
+
+    /// A node on a host of the lab: with an address and a disk of `disk_mib` MiB of its own.
+    pub fn in_lab(
+        directory: &Path,
+        network: &Network,
+        host: u8,
+        disk_mib: u32,
+        env: Vec<(String, String)>,
+    ) -> Node {
+        let directory = directory.join(format!("node-{}", host + 1));
+        std::fs::create_dir_all(&directory).expect("a temporary directory can be written");
+        Node {
+            http: network.socket(host, LAB_HTTP_PORT),
+            rpc: network.socket(host, LAB_RPC_PORT),
+            disk: Some(Disk::new(&directory.join("disk"), disk_mib)),
+            namespace: Some(network.namespace_file(host)),
+            directory,
+            env,
+            process: None,
+        }
+    }
+
+    /// Its disk; only a node in the lab has one of its own.
+    pub fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("a node in the lab has a disk")
+    }
+
+    /// The power fails: what was not synced is gone, and so is the process. Comes back with
+    /// [`Disk::power_on`] and a new start.
+    pub fn lose_power(&mut self) {
+        // Stopped first: a process does not live to see the disk of its machine fail.
+        self.pause();
+        self.disk().cut_power();
+        self.kill9();
     }
 
     /// Its URL for clients.
@@ -51,7 +97,8 @@ impl Node {
 
     /// Its data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.directory.join("data")
+        let disk = self.disk.as_ref().map(Disk::path);
+        disk.unwrap_or(&self.directory).join("data")
     }
 
     /// Its log, over all its starts.
@@ -61,7 +108,15 @@ impl Node {
 
     /// The command that starts it, with the flags every node gets.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary::duet());
+        // nsenter becomes the node, so that its process id is the node's.
+        let mut command = match &self.namespace {
+            None => Command::new(binary::duet()),
+            Some(file) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={file}")).arg(binary::duet());
+                command
+            }
+        };
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("DUET_") {
                 command.env_remove(name);

@@ -24,6 +24,8 @@ usage: cargo xtask COMMAND
   test [--fast|--slow] [-- FILTER]
                         build, then run every test; --fast leaves out those that start a cluster,
                         --slow adds those marked `#[ignore]`; FILTER goes to the test runner
+  chaos [ARGS]          build, then break a cluster under load and check every promise (needs root);
+                        --minutes N, --seed S, --faults F1,F2-power-all, --plan
   readme                run the commands of README.md's flow against a cluster, as written
   verify                formatting, lints and tidy; changes nothing
   fix                   format, and apply what clippy can mend by itself
@@ -59,7 +61,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &str, args: &[String]) -> Result<()> {
-    let takes_args = matches!(command, "demo" | "test");
+    let takes_args = matches!(command, "demo" | "test" | "chaos");
     if !takes_args && !args.is_empty() {
         return Err(Usage(format!("`{command}` takes no arguments")).into());
     }
@@ -73,6 +75,11 @@ fn run(command: &str, args: &[String]) -> Result<()> {
         "test" => {
             setup::ensure()?;
             test::run(&workspace, &test::Options::parse(args)?)?;
+        }
+        "chaos" => {
+            setup::ensure()?;
+            setup::ensure_lab()?;
+            chaos(&workspace, args)?;
         }
         "readme" => {
             setup::ensure()?;
@@ -89,6 +96,7 @@ fn run(command: &str, args: &[String]) -> Result<()> {
         "tidy" => tidy::run(workspace.root())?,
         "ci" => {
             setup::ensure()?;
+            setup::ensure_lab()?;
             ci(&workspace.locked())?;
         }
         other => return Err(Usage(format!("no command `{other}`\n\n{USAGE}")).into()),
@@ -116,6 +124,19 @@ fn demo(workspace: &Workspace, args: &[String]) -> Result<()> {
     let mut duet = std::process::Command::new(workspace.duet()?);
     duet.arg("demo").args(args);
     Err(anyhow::Error::new(duet.exec()).context("cannot start duet"))
+}
+
+/// Becomes the program that breaks clusters, so that its exit status is this process's.
+fn chaos(workspace: &Workspace, args: &[String]) -> Result<()> {
+    use std::os::unix::process::CommandExt;
+
+    workspace.build(
+        "build",
+        &["--package", "node", "--package", "cluster-tests"],
+    )?;
+    let mut chaos = std::process::Command::new(workspace.bin_dir().join("chaos"));
+    chaos.args(args).env("DUET_BIN", workspace.duet()?);
+    Err(anyhow::Error::new(chaos.exec()).context("cannot start chaos"))
 }
 
 /// Runs every check even after one failed: one run tells all there is to mend.

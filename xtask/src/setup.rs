@@ -80,10 +80,50 @@ const NEEDS: &[Need] = &[
     },
 ];
 
+/// What the lab of `cluster-tests` needs beyond that: disks that lose power, networks to cut.
+const LAB_NEEDS: &[Need] = &[
+    Need {
+        what: "ip",
+        why: "cluster tests give each node a network namespace",
+        packages: Packages {
+            apt: "iproute2",
+            dnf: "iproute",
+            pacman: "iproute2",
+            apk: "iproute2",
+            brew: "iproute2mac",
+        },
+        present: || on_path(&["ip"]),
+    },
+    Need {
+        what: "mkfs.ext4",
+        why: "cluster tests give each node a disk that can lose power",
+        packages: Packages {
+            apt: "e2fsprogs",
+            dnf: "e2fsprogs",
+            pacman: "e2fsprogs",
+            apk: "e2fsprogs",
+            brew: "e2fsprogs",
+        },
+        present: || on_path(&["mkfs.ext4"]),
+    },
+];
+
 /// Installs what is missing where that can be done unasked (apt-get, and root or sudo without a
 /// password); otherwise the error names the command to type. Fast when nothing is missing.
 pub fn ensure() -> Result<()> {
-    let missing = missing();
+    ensure_all(NEEDS)
+}
+
+/// The same for the lab. Without root there is no lab, so nothing is missing.
+pub fn ensure_lab() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    ensure_all(LAB_NEEDS)
+}
+
+fn ensure_all(needs: &'static [Need]) -> Result<()> {
+    let missing = missing(needs);
     if missing.is_empty() {
         return Ok(());
     }
@@ -126,8 +166,8 @@ pub fn report() -> Result<()> {
     Ok(())
 }
 
-fn missing() -> Vec<&'static Need> {
-    NEEDS.iter().filter(|need| !(need.present)()).collect()
+fn missing(needs: &'static [Need]) -> Vec<&'static Need> {
+    needs.iter().filter(|need| !(need.present)()).collect()
 }
 
 fn on_path(names: &[&str]) -> bool {
@@ -141,12 +181,16 @@ fn apt_as_root() -> Option<&'static [&'static str]> {
     if !on_path(&["apt-get"]) {
         return None;
     }
-    if succeeds(Command::new("sh").args(["-c", "test \"$(id -u)\" = 0"])) {
+    if is_root() {
         return Some(&[]);
     }
     // -n: an answer at once instead of a prompt for a password.
     let sudo = succeeds(Command::new("sudo").args(["-n", "true"]));
     sudo.then_some(&["sudo", "-n"])
+}
+
+fn is_root() -> bool {
+    succeeds(Command::new("sh").args(["-c", "test \"$(id -u)\" = 0"]))
 }
 
 fn succeeds(command: &mut Command) -> bool {

@@ -1,0 +1,72 @@
+//! `cargo xtask chaos`: a seeded mix of faults on a cluster in the lab, and whether every promise
+//! held. Exit code 0: it did; 1: it did not, or the run shows nothing.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use cluster_tests::chaos::{Fault, Plan, runner};
+use cluster_tests::lab;
+
+/// Break a cluster of three nodes under load, and check every promise afterwards
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// About how long to go on breaking it
+    #[arg(long, default_value_t = 5.0)]
+    minutes: f64,
+    /// Makes the schedule; left out: a new one, which is printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only these faults, by code (F2) or name (F2-power-all)
+    #[arg(long, value_delimiter = ',')]
+    faults: Vec<String>,
+    /// Print the schedule and do nothing
+    #[arg(long)]
+    plan: bool,
+    /// Print the report as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let faults = Fault::named(&arguments.faults);
+    if faults.is_empty() {
+        let names: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+        eprintln!("chaos: no such fault; there are {}", names.join(", "));
+        return ExitCode::from(2);
+    }
+    let length = Duration::from_secs_f64(arguments.minutes.clamp(0.1, 100_000.0) * 60.0);
+    let seed = arguments.seed.unwrap_or_else(rand::random);
+    let plan = Plan::new(seed, length, &faults);
+    eprintln!("chaos: seed {seed}, {} faults", plan.steps.len());
+    if arguments.plan {
+        for step in &plan.steps {
+            println!("{} {:?} {:?}", step.fault.name(), step.hold, step.calm);
+        }
+        return ExitCode::SUCCESS;
+    }
+    if let Some(reason) = lab::missing() {
+        eprintln!("chaos: {reason}");
+        return ExitCode::from(2);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.expect("a runtime can be made");
+    let report = runtime.block_on(runner::run(&plan, |line| eprintln!("chaos: {line}")));
+    if arguments.json {
+        println!("{}", report.json());
+    } else {
+        println!("{report}");
+    }
+    if report.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        eprintln!(
+            "chaos: to repeat: cargo xtask chaos --seed {seed} --minutes {}",
+            arguments.minutes
+        );
+        ExitCode::FAILURE
+    }
+}

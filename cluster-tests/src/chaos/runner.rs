@@ -1,0 +1,158 @@
+//! Plays a schedule.
+
+use std::time::{Duration, Instant};
+
+use super::pauses::Pauses;
+use super::report::Played;
+use super::workloads::Verdict;
+use super::workloads::bank::Bank;
+use super::workloads::groups::Groups;
+use super::workloads::register::Register;
+use super::workloads::rows::Rows;
+use super::workloads::tail::Tail;
+use super::{Fault, Plan, Report, Step};
+use crate::cluster::Cluster;
+use crate::{User, wait};
+
+const NODES: u8 = 3;
+const DISK_MIB: u32 = 2_048;
+/// Writers of rows.
+const WRITERS: u32 = 6;
+/// In how long a write must be answered once nothing is broken any more.
+const RECOVERY_MAX: Duration = Duration::from_secs(5);
+/// How long to wait for one before giving up.
+const GIVE_UP: Duration = Duration::from_secs(60);
+/// Writes a second, outside of faults, below which a run shows nothing: too little was at stake.
+const RATE_MIN: u64 = 20;
+
+/// The workloads of a run.
+struct Workloads {
+    rows: Rows,
+    groups: Groups,
+    bank: Bank,
+    register: Register,
+    tail: Tail,
+}
+
+impl Workloads {
+    async fn start(cluster: &Cluster, root: &User) -> Workloads {
+        let rows = Rows::start(cluster, root, WRITERS).await;
+        Workloads {
+            tail: Tail::start(cluster, "chaos_rows.single"),
+            rows,
+            groups: Groups::start(cluster, root).await,
+            bank: Bank::start(cluster, root).await,
+            register: Register::start(cluster, root).await,
+        }
+    }
+
+    async fn finish(self, cluster: &Cluster, root: &User) -> Vec<Verdict> {
+        vec![
+            self.groups.finish(root).await,
+            self.bank.finish(cluster).await,
+            self.register.finish().await,
+            self.rows.finish(cluster, root).await,
+            self.tail.finish(cluster, root).await,
+        ]
+    }
+}
+
+/// Plays the plan on a new cluster in the lab, and checks everything afterwards. `tell` hears of
+/// each step. Panics, leaving data and logs, if nodes differ or one does not come back.
+pub async fn run(plan: &Plan, mut tell: impl FnMut(String)) -> Report {
+    let mut cluster = Cluster::start_in_lab(NODES, DISK_MIB, &[]).await;
+    let root = cluster.root().await;
+    let mut workloads = Workloads::start(&cluster, &root).await;
+    let pauses = Pauses::of(workloads.rows.load().acks());
+    let mut report = Report {
+        seed: plan.seed,
+        ..Report::default()
+    };
+    let (first_term, mut calm, mut in_calm) = (term(&cluster).await, Duration::ZERO, 0);
+    for (number, step) in plan.steps.iter().enumerate() {
+        let name = step.fault.name();
+        let length = plan.steps.len();
+        tell(format!(
+            "{:>3}/{length} {name} for {:?}",
+            number + 1,
+            step.hold
+        ));
+        let before = term(&cluster).await;
+        let played = play(&mut cluster, &mut workloads.rows, &pauses, step).await;
+        judge(&mut report, &cluster, step, played, before).await;
+        report.played.push(played);
+        let answered = workloads.rows.load().acked();
+        // sleep: how long nothing is broken is part of the schedule
+        tokio::time::sleep(step.calm).await;
+        calm += step.calm;
+        in_calm += workloads.rows.load().acked() - answered;
+    }
+    if in_calm < RATE_MIN * calm.as_secs() {
+        report.invalid.push(format!(
+            "{in_calm} writes were answered in {calm:?} without any fault"
+        ));
+    }
+    report.terms = term(&cluster).await - first_term;
+    tell("checking".into());
+    for verdict in workloads.finish(&cluster, &root).await {
+        report.checked.extend(verdict.checked);
+        report.violations.extend(verdict.violations);
+    }
+    let complaints = cluster.end(!report.is_good());
+    let complaints = complaints.iter().map(|line| format!("in a log: {line}"));
+    report.violations.extend(complaints);
+    report
+}
+
+/// Breaks and mends, and waits until a write that began after that is answered.
+async fn play(cluster: &mut Cluster, rows: &mut Rows, pauses: &Pauses, step: &Step) -> Played {
+    pauses.take_longest();
+    step.fault.play(cluster, step).await;
+    let mended = Instant::now();
+    let answered = rows.load().acked();
+    let acks = rows.load().acks();
+    wait::until("a write after the fault", GIVE_UP, async || {
+        (*acks.borrow() > answered).then_some(())
+    })
+    .await;
+    Played {
+        fault: step.fault,
+        unavailable: pauses.take_longest(),
+        recovered: mended.elapsed(),
+    }
+}
+
+/// Did it do what it should, and did the cluster?
+async fn judge(report: &mut Report, cluster: &Cluster, step: &Step, played: Played, before: u64) {
+    let name = step.fault.name();
+    if played.recovered > RECOVERY_MAX {
+        let took = played.recovered;
+        report.violations.push(format!(
+            "liveness: {name}: no write for {took:?} after all was mended"
+        ));
+    }
+    if changes_term(step.fault)
+        && step.hold > Duration::from_secs(3)
+        && term(cluster).await == before
+    {
+        report
+            .invalid
+            .push(format!("{name}: no other leader was elected"));
+    }
+}
+
+/// Must another leader come, if it lasts long enough?
+fn changes_term(fault: Fault) -> bool {
+    matches!(
+        fault,
+        Fault::KillLeader | Fault::PauseLeader | Fault::IsolateLeader | Fault::MuteLeader
+    )
+}
+
+async fn term(cluster: &Cluster) -> u64 {
+    let client = cluster.client();
+    wait::until("the cluster says its term", GIVE_UP, async || {
+        client.cluster_status().await.ok().map(|status| status.term)
+    })
+    .await
+}

@@ -1,0 +1,121 @@
+//! What clients do while the cluster is broken, and what must be true of it afterwards.
+//!
+//! - [`rows`] (W1): rows and their messages, transactions, rollbacks, refusals
+//! - [`groups`] (W2): a consumer group whose members work, are slow, and vanish
+//! - [`bank`] (W4): transfers, and sums that may never differ
+//! - [`register`] (W5): a value that only grows, and reads that may never show an older one
+//! - [`tail`] (W6): readers that follow a partition on each node
+
+pub mod bank;
+pub mod groups;
+pub mod register;
+pub mod rows;
+pub mod tail;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use client::{Client, RequestOptions};
+use rand::RngExt;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Deadline of one request: long enough for an election.
+const REQUEST_MAX: Duration = Duration::from_secs(10);
+/// Pause of a client after a failure.
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// What came of a workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What was checked, for the report: name and count.
+    pub checked: Vec<(&'static str, u64)>,
+    /// What is wrong; nothing if all promises hold.
+    pub violations: Vec<String>,
+}
+
+/// Tasks that go on until they are told to stop.
+#[derive(Debug)]
+struct Crowd {
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Crowd {
+    fn new() -> Crowd {
+        let (stop, _) = watch::channel(false);
+        Crowd {
+            stop,
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Is it time to stop? For a task of the crowd.
+    fn stopped(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
+    fn add(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Lets every task finish what it is at.
+    async fn finish(mut self) {
+        self.stop.send_replace(true);
+        while let Some(task) = self.tasks.join_next().await {
+            task.expect("a client does not panic");
+        }
+    }
+}
+
+/// What tasks write down together.
+#[derive(Debug)]
+struct Notes<T>(Arc<Mutex<Vec<T>>>);
+
+// Derived, these two would ask the same of `T`.
+impl<T> Default for Notes<T> {
+    fn default() -> Notes<T> {
+        Notes(Arc::default())
+    }
+}
+
+impl<T> Clone for Notes<T> {
+    fn clone(&self) -> Notes<T> {
+        Notes(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Notes<T> {
+    fn add(&self, note: T) {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.push(note);
+    }
+
+    fn take(&self) -> Vec<T> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The same client, on a node chosen at random.
+fn anywhere(client: &Client) -> Client {
+    client.pinned_to(rand::rng().random_range(0..client.urls().len()))
+}
+
+async fn pause() {
+    // sleep: a client's own pause, so that it does not spin while no node is up
+    tokio::time::sleep(PAUSE).await;
+}
+
+/// The first cell of a query's first row.
+async fn cell(client: &Client, sql: &str, options: &RequestOptions) -> Option<Value> {
+    let request = client::api::SqlRequest::new(sql);
+    let answer = client.execute(&request, options).await.ok()?;
+    let row = answer.results.first()?.rows.as_ref()?.first()?;
+    row.first().cloned()
+}
+
+/// A cell that is a whole number, which BIGINT sends as text.
+fn whole(cell: &Value) -> Option<i64> {
+    cell.as_i64().or_else(|| cell.as_str()?.parse().ok())
+}

@@ -1,0 +1,125 @@
+//! A network of one's own: a namespace for each node, on one bridge.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::{run, try_run};
+
+/// Hosts on a bridge, with this process beside them. Everything is removed on drop.
+#[derive(Debug)]
+pub struct Network {
+    /// Names everything that is made; different for each network on a machine.
+    tag: u16,
+    hosts: u8,
+}
+
+impl Network {
+    /// Makes `hosts` namespaces, each with an address on a bridge that this process reaches.
+    pub fn new(hosts: u8) -> Network {
+        // 10.77.0.0/16 is cut into a subnet for each network; the names carry the same number.
+        let tag = rand::random_range(1..250);
+        let network = Network { tag, hosts };
+        let bridge = network.bridge();
+        run("ip", &["link", "add", &bridge, "type", "bridge"]);
+        let own = format!("10.77.{tag}.254/24");
+        run("ip", &["addr", "add", &own, "dev", &bridge]);
+        run("ip", &["link", "set", &bridge, "up"]);
+        for host in 0..hosts {
+            network.add(host, &bridge);
+        }
+        network
+    }
+
+    fn add(&self, host: u8, bridge: &str) {
+        let (namespace, link) = (self.namespace(host), self.link(host));
+        let inside = format!("p{link}");
+        run("ip", &["netns", "add", &namespace]);
+        run(
+            "ip",
+            &[
+                "link", "add", &link, "type", "veth", "peer", "name", &inside,
+            ],
+        );
+        run("ip", &["link", "set", &inside, "netns", &namespace]);
+        run("ip", &["link", "set", &link, "master", bridge, "up"]);
+        let address = format!("{}/24", self.address(host));
+        for args in [
+            vec!["addr", "add", &address, "dev", &inside],
+            vec!["link", "set", &inside, "up"],
+            vec!["link", "set", "lo", "up"],
+        ] {
+            run("ip", &[vec!["-n", &namespace], args].concat());
+        }
+    }
+
+    /// The host's address; this process reaches it.
+    pub fn address(&self, host: u8) -> IpAddr {
+        let [_, tag] = self.tag.to_be_bytes();
+        Ipv4Addr::new(10, 77, tag, host + 1).into()
+    }
+
+    /// A socket of the host.
+    pub fn socket(&self, host: u8, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address(host), port)
+    }
+
+    /// The file that names the host's namespace, for `nsenter --net=`.
+    pub fn namespace_file(&self, host: u8) -> String {
+        format!("/run/netns/{}", self.namespace(host))
+    }
+
+    /// Nothing goes between two hosts any more, in either direction. Connections are not closed:
+    /// they fall silent.
+    pub fn cut(&self, one: u8, other: u8) {
+        self.deafen(one, other);
+        self.deafen(other, one);
+    }
+
+    /// What `from` sends does not reach `to` any more; the other direction still works.
+    pub fn deafen(&self, from: u8, to: u8) {
+        let target = format!("{}/32", self.address(to));
+        let namespace = self.namespace(from);
+        run(
+            "ip",
+            &["-n", &namespace, "route", "replace", "blackhole", &target],
+        );
+    }
+
+    /// Cuts a host off from all other hosts. This process still reaches it.
+    pub fn isolate(&self, host: u8) {
+        for other in (0..self.hosts).filter(|other| *other != host) {
+            self.cut(host, other);
+        }
+    }
+
+    /// Every host reaches every host again.
+    pub fn heal(&self) {
+        for host in 0..self.hosts {
+            let namespace = self.namespace(host);
+            let flush = ["-n", &namespace, "route", "flush", "type", "blackhole"];
+            // Fails where there was none.
+            try_run("ip", &flush);
+        }
+    }
+
+    fn bridge(&self) -> String {
+        format!("duetb{}", self.tag)
+    }
+
+    fn namespace(&self, host: u8) -> String {
+        format!("duet{}-{host}", self.tag)
+    }
+
+    fn link(&self, host: u8) -> String {
+        format!("duet{}v{host}", self.tag)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // A namespace takes its end of the link with it, and that the other end.
+        for host in 0..self.hosts {
+            try_run("ip", &["netns", "delete", &self.namespace(host)]);
+        }
+        try_run("ip", &["link", "delete", &self.bridge()]);
+    }
+}

@@ -15,6 +15,8 @@ pub enum Statement {
     Select(Box<ast::Query>),
     /// EXPLAIN of a query.
     Explain(Box<ast::Query>),
+    /// EXPLAIN of INSERT, UPDATE or DELETE.
+    ExplainWrite(Box<Statement>),
     /// SHOW NAMESPACES.
     ShowNamespaces,
     /// SHOW TABLES, in the session's namespace or the one named.
@@ -34,6 +36,12 @@ pub enum Statement {
     CreateTable(Box<CreateTable>),
     /// DROP TABLE.
     DropTable(DropObject),
+    /// ALTER TABLE.
+    AlterTable(Box<AlterTable>),
+    /// CREATE INDEX.
+    CreateIndex(CreateIndex),
+    /// DROP INDEX.
+    DropIndex(DropObject),
     /// INSERT.
     Insert(Box<Insert>),
     /// UPDATE.
@@ -83,6 +91,7 @@ impl Statement {
         match self {
             Statement::Select(_)
             | Statement::Explain(_)
+            | Statement::ExplainWrite(_)
             | Statement::ShowNamespaces
             | Statement::ShowTables { .. }
             | Statement::Describe(_)
@@ -96,7 +105,7 @@ impl Statement {
     pub fn kind(&self) -> &'static str {
         match self {
             Statement::Select(_) => "SELECT",
-            Statement::Explain(_) => "EXPLAIN",
+            Statement::Explain(_) | Statement::ExplainWrite(_) => "EXPLAIN",
             Statement::ShowNamespaces => "SHOW NAMESPACES",
             Statement::ShowTables { .. } => "SHOW TABLES",
             Statement::Describe(_) => "DESCRIBE",
@@ -105,6 +114,9 @@ impl Statement {
             Statement::DropNamespace(_) => "DROP NAMESPACE",
             Statement::CreateTable(_) => "CREATE TABLE",
             Statement::DropTable(_) => "DROP TABLE",
+            Statement::AlterTable(_) => "ALTER TABLE",
+            Statement::CreateIndex(_) => "CREATE INDEX",
+            Statement::DropIndex(_) => "DROP INDEX",
             Statement::Insert(_) => "INSERT",
             Statement::Update(_) => "UPDATE",
             Statement::Delete(_) => "DELETE",
@@ -149,7 +161,7 @@ pub struct DropNamespace {
     pub cascade: bool,
 }
 
-/// DROP TABLE or DROP TOPIC.
+/// DROP TABLE, DROP TOPIC or DROP INDEX.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DropObject {
     /// Which.
@@ -198,6 +210,70 @@ pub struct UniqueConstraint {
     /// Its name after CONSTRAINT.
     pub name: Option<String>,
     /// Its columns.
+    pub columns: Vec<String>,
+}
+
+/// ALTER TABLE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterTable {
+    /// Which.
+    pub table: QualifiedName,
+    /// What changes.
+    pub change: TableChange,
+}
+
+/// What ALTER TABLE changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableChange {
+    /// ADD COLUMN.
+    Add {
+        /// The new column.
+        column: ColumnDefinition,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+    },
+    /// DROP COLUMN, with the indexes over it.
+    Drop {
+        /// Which.
+        column: String,
+        /// IF EXISTS.
+        if_exists: bool,
+    },
+    /// RENAME COLUMN.
+    Rename {
+        /// Which.
+        column: String,
+        /// Its new name.
+        to: String,
+    },
+    /// SET DEFAULT or DROP DEFAULT.
+    Default {
+        /// Of which column.
+        column: String,
+        /// The new default.
+        default: Option<DefaultExpr>,
+    },
+    /// SET NOT NULL or DROP NOT NULL.
+    Nullable {
+        /// Which column.
+        column: String,
+        /// May it be null?
+        nullable: bool,
+    },
+}
+
+/// CREATE INDEX.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateIndex {
+    /// Its name, in the table's namespace.
+    pub name: String,
+    /// IF NOT EXISTS.
+    pub if_not_exists: bool,
+    /// UNIQUE.
+    pub unique: bool,
+    /// Of which table.
+    pub table: QualifiedName,
+    /// Over which columns.
     pub columns: Vec<String>,
 }
 

@@ -105,6 +105,33 @@ async fn a_transaction_that_fails_or_is_left_open_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_transaction_has_one_time_and_use_holds_within_it() {
+    let own = own().await;
+    let sql = "BEGIN; SELECT NOW(); SELECT count(*) FROM {ns}.t, {ns}.t AS u; SELECT NOW(); \
+               USE {ns}; INSERT INTO t (id) VALUES (1); COMMIT; SELECT id FROM t";
+    let reply = own.root.sql(&own.sql(sql)).await;
+    let results = reply.results();
+    assert_eq!(results[1]["rows"], results[3]["rows"]);
+    assert_eq!(results[5]["message"], "Inserted 1 row(s)");
+    assert_eq!(results[7]["rows"], json!([[1]]), "USE holds after COMMIT");
+    let sql = own.sql("BEGIN; USE {ns}; ROLLBACK; SELECT id FROM t");
+    own.root.refused(&sql, 400, "TABLE_NOT_FOUND").await;
+}
+
+#[tokio::test]
+async fn a_repeated_transaction_has_a_result_per_statement() {
+    let own = own().await;
+    let sql = "BEGIN; INSERT INTO {ns}.t (id) VALUES (1); SELECT repeat('x', 100000); COMMIT";
+    let headers = [("Idempotency-Key", "large")];
+    let url = own.root.api().next_url();
+    let first = own.root.sql_on(url, &own.sql(sql), &headers).await;
+    assert_eq!(first.results().len(), 4, "{first:?}");
+    let again = own.root.sql_on(url, &own.sql(sql), &headers).await;
+    assert_eq!(again.results().len(), 4, "{again:?}");
+    assert_eq!(again.results()[3]["receipt"], first.results()[3]["receipt"]);
+}
+
+#[tokio::test]
 async fn constraints_hold() {
     let own = own().await;
     own.given(&[

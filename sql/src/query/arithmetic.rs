@@ -6,13 +6,13 @@ use std::sync::Arc;
 use datafusion::arrow::array::{AsArray, Datum, StringArray};
 use datafusion::arrow::compute::kernels::concat_elements::concat_elements_utf8_many;
 use datafusion::arrow::compute::kernels::numeric::{add, mul, sub};
-use datafusion::arrow::datatypes::DataType as ArrowType;
+use datafusion::arrow::datatypes::{DataType as ArrowType, Field, FieldRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
 };
 use datafusion::physical_expr_common::datum::apply;
 use types::{Error, ErrorCode};
@@ -121,6 +121,15 @@ impl ScalarUDFImpl for Chain {
         Ok(widest(types))
     }
 
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let types: Vec<ArrowType> = args
+            .arg_fields
+            .iter()
+            .map(|field| field.data_type().clone())
+            .collect();
+        Ok(result_field(&self.name, widest(&types), &args))
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let mut operands = args.args.into_iter();
         let Some(mut value) = operands.next() else {
@@ -137,6 +146,12 @@ impl ScalarUDFImpl for Chain {
         }
         Ok(value)
     }
+}
+
+/// NULL only where an operand may be.
+fn result_field(name: &str, data_type: ArrowType, args: &ReturnFieldArgs<'_>) -> FieldRef {
+    let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+    Arc::new(Field::new(name, data_type, nullable))
 }
 
 fn overflow(error: DataFusionError, op: Operator, operand: &ColumnarValue) -> DataFusionError {
@@ -186,6 +201,10 @@ impl ScalarUDFImpl for BoundedConcat {
         Ok(ArrowType::Utf8)
     }
 
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        Ok(result_field(self.name(), ArrowType::Utf8, &args))
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         bounded::check(bounded::total(&args.args, args.number_rows)?)?;
         let is_constant = args
@@ -193,7 +212,7 @@ impl ScalarUDFImpl for BoundedConcat {
             .iter()
             .all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let texts: Vec<&StringArray> = arrays.iter().map(|array| array.as_string()).collect();
+        let texts: Vec<&StringArray> = arrays.iter().map(AsArray::as_string).collect();
         let joined = concat_elements_utf8_many(&texts)?;
         match is_constant {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(

@@ -137,6 +137,11 @@ pub fn calculated(expr: Expr, op: Operator, of: &Operand, other: &Operand) -> Ex
     }
 }
 
+/// Is it a literal with a decimal point?
+pub fn is_decimal_literal(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(ScalarValue::Decimal128(..), _))
+}
+
 /// A literal with a decimal point as DOUBLE; anything else as it is.
 pub fn as_double(expr: Expr) -> Expr {
     let decimal = match &expr {

@@ -21,9 +21,14 @@ pub fn plan(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|node| {
         let schema = merge_schema(&node.inputs());
         let names = NamePreserver::new(&node);
-        let node = node.map_expressions(|expr| {
+        let named = |expr: Expr| {
             let name = names.save(&expr);
             Ok(transform(expr, &schema)?.update_data(|expr| name.restore(expr)))
+        };
+        let node = node.map_expressions(|expr| match expr {
+            // It has no name of its own, and the columns in it have.
+            Expr::GroupingSet(_) => expr.map_children(named),
+            expr => named(expr),
         })?;
         node.map_data(LogicalPlan::recompute_schema)
     })?;
@@ -206,11 +211,14 @@ fn branches(case: Case, schema: &DFSchema) -> Result<Case> {
 /// A literal argument is a DOUBLE, unless it stands beside a DECIMAL.
 fn arguments(function: ScalarFunction, schema: &DFSchema) -> ScalarFunction {
     let ScalarFunction { func, args } = function;
+    let shows = matches!(func.name(), "concat" | "concat_ws");
+    if !shows && !args.iter().any(operands::is_decimal_literal) {
+        return ScalarFunction { func, args };
+    }
     let operands: Vec<Operand> = args.iter().map(|arg| Operand::of(arg, schema)).collect();
     let is_exact = operands
         .iter()
         .any(|of| of.is_decimal() && !of.is_literal());
-    let shows = matches!(func.name(), "concat" | "concat_ws");
     let args = args
         .into_iter()
         .zip(&operands)

@@ -243,7 +243,7 @@ fn a_negative_parameter_may_have_a_sign_before_it() {
         assert_eq!(
             database
                 .engine
-                .constant(&expr("-$1"), &alice(), &[param.clone()]),
+                .constant(&expr("-$1"), &alice(), std::slice::from_ref(&param)),
             Ok(expected.clone())
         );
         let rows = database.select("SELECT -$1", &[param]).expect("-$1");
@@ -358,5 +358,57 @@ fn functions_that_make_much_of_little_have_a_bound() {
         ("SELECT repeat('x', -1)", text("")),
     ] {
         assert_eq!(database.rows(sql), [[expected]], "{sql}");
+    }
+}
+
+#[test]
+fn calculations_stand_wherever_expressions_do() {
+    let (database, _) = typed();
+    for (sql, rows) in [
+        ("SELECT small + 1 FROM typed GROUP BY ROLLUP (small + 1)", 2),
+        (
+            "SELECT count(*) FROM typed GROUP BY GROUPING SETS ((small + 1), (d + 0.5), ())",
+            3,
+        ),
+        (
+            "SELECT * FROM generate_series(1, 10) LIMIT 2 + 3 OFFSET 1 + 1",
+            5,
+        ),
+        (
+            "WITH RECURSIVE r AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM r WHERE i < 5) \
+             SELECT i FROM r",
+            5,
+        ),
+        (
+            "SELECT a.n FROM typed a JOIN typed b ON a.small + 1 = b.small + 1 AND a.d = 0.1",
+            1,
+        ),
+        (
+            "SELECT n FROM typed a WHERE small + 1 = \
+             (SELECT max(b.small + 1) FROM typed b WHERE b.big = a.big - 0)",
+            1,
+        ),
+        (
+            "SELECT sum(small + 1) OVER (PARTITION BY small + 1 ORDER BY d + 0.5) FROM typed",
+            1,
+        ),
+        (
+            "SELECT DISTINCT small - 1 AS x FROM typed ORDER BY x + 1",
+            1,
+        ),
+        (
+            "SELECT price FROM typed UNION SELECT 1.5 UNION SELECT small + 1 FROM typed",
+            3,
+        ),
+        ("SELECT n FROM typed WHERE EXISTS (SELECT 1 + 1)", 1),
+        (
+            "SELECT 'a' || n || 'b' || d FROM typed GROUP BY 'a' || n || 'b' || d",
+            1,
+        ),
+    ] {
+        let answer = database
+            .select(sql, &[])
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert_eq!(answer.rows.len(), rows, "{sql}");
     }
 }

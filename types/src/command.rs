@@ -57,15 +57,13 @@ pub struct Envelope {
 /// A condition on one key or prefix of the state.
 #[derive(Clone, PartialEq, Message)]
 pub struct Expectation {
-    /// A whole key, or the prefix for [`ExpectationKind::PrefixEmpty`] and
-    /// [`ExpectationKind::PrefixUnchanged`].
+    /// A whole key; the prefix for kinds that speak of one.
     #[prost(bytes = "bytes", tag = "1")]
     pub key: Bytes,
     /// What must be true of it.
     #[prost(enumeration = "ExpectationKind", tag = "2")]
     pub kind: i32,
-    /// With [`ExpectationKind::Version`]: the log entry the value was written in. With
-    /// [`ExpectationKind::PrefixUnchanged`]: the newest one that any was written in.
+    /// The log entry the value was written in; of a prefix, the newest of all.
     #[prost(uint64, tag = "3")]
     pub version_index: u64,
     /// With [`ExpectationKind::Version`]: the change within it.
@@ -88,8 +86,7 @@ pub enum ExpectationKind {
     Exists = 2,
     /// No key starts with the prefix.
     PrefixEmpty = 3,
-    /// As many keys start with the prefix as the plan read, and none has a newer value. Apply reads
-    /// them all, so whoever plans it bounds them.
+    /// As many keys start with the prefix, and none has a newer value. Whoever plans it bounds them.
     PrefixUnchanged = 4,
 }
 

@@ -21,7 +21,7 @@ pub use answer::{Answer, ResultColumn, Rows};
 pub use catalog::{Catalog, Found};
 pub use failure::{Failure, Result};
 pub use parse::{Parsed, StatementCache, parse};
-pub use plan::{Plan, Planner, Transaction, overlay};
+pub use plan::{Plan, Planner, Transaction, overlay, runs_query};
 pub use query::QueryEngine;
 pub use session::{Entropy, Inject, Param, PasswordHasher, Session};
 pub use statement::Statement;

@@ -45,11 +45,12 @@ impl std::fmt::Display for QualifiedName {
     }
 }
 
-/// An identifier as it is meant: unquoted ones fold to lower case, as in PostgreSQL.
+/// An identifier as it is meant: unquoted ones fold to lower case, as in PostgreSQL, which leaves
+/// letters outside ASCII as they are.
 pub fn fold(ident: &Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
-        None => ident.value.to_lowercase(),
+        None => ident.value.to_ascii_lowercase(),
     }
 }
 

@@ -1,11 +1,13 @@
 //! Statements, parsed but not yet looked up: no name in them is known to exist.
 
+mod tables;
+
 use datafusion::sql::sqlparser::ast;
 use types::command::Position;
 use types::ids::{Offset, PartitionId};
-use types::schema::{AccessLevel, DefaultExpr, PayloadMode, Role, RowOp, TableKind};
-use types::value::DataType;
+use types::schema::{PayloadMode, Role, RowOp};
 
+pub use self::tables::*;
 use crate::names::QualifiedName;
 
 /// One statement.
@@ -15,6 +17,8 @@ pub enum Statement {
     Select(Box<ast::Query>),
     /// EXPLAIN of a query.
     Explain(Box<ast::Query>),
+    /// EXPLAIN of INSERT, UPDATE or DELETE.
+    ExplainWrite(Box<Statement>),
     /// SHOW NAMESPACES.
     ShowNamespaces,
     /// SHOW TABLES, in the session's namespace or the one named.
@@ -34,6 +38,12 @@ pub enum Statement {
     CreateTable(Box<CreateTable>),
     /// DROP TABLE.
     DropTable(DropObject),
+    /// ALTER TABLE.
+    AlterTable(Box<AlterTable>),
+    /// CREATE INDEX.
+    CreateIndex(CreateIndex),
+    /// DROP INDEX.
+    DropIndex(DropObject),
     /// INSERT.
     Insert(Box<Insert>),
     /// UPDATE.
@@ -83,6 +93,7 @@ impl Statement {
         match self {
             Statement::Select(_)
             | Statement::Explain(_)
+            | Statement::ExplainWrite(_)
             | Statement::ShowNamespaces
             | Statement::ShowTables { .. }
             | Statement::Describe(_)
@@ -96,7 +107,7 @@ impl Statement {
     pub fn kind(&self) -> &'static str {
         match self {
             Statement::Select(_) => "SELECT",
-            Statement::Explain(_) => "EXPLAIN",
+            Statement::Explain(_) | Statement::ExplainWrite(_) => "EXPLAIN",
             Statement::ShowNamespaces => "SHOW NAMESPACES",
             Statement::ShowTables { .. } => "SHOW TABLES",
             Statement::Describe(_) => "DESCRIBE",
@@ -105,6 +116,9 @@ impl Statement {
             Statement::DropNamespace(_) => "DROP NAMESPACE",
             Statement::CreateTable(_) => "CREATE TABLE",
             Statement::DropTable(_) => "DROP TABLE",
+            Statement::AlterTable(_) => "ALTER TABLE",
+            Statement::CreateIndex(_) => "CREATE INDEX",
+            Statement::DropIndex(_) => "DROP INDEX",
             Statement::Insert(_) => "INSERT",
             Statement::Update(_) => "UPDATE",
             Statement::Delete(_) => "DELETE",
@@ -127,78 +141,6 @@ impl Statement {
             Statement::Rollback => "ROLLBACK",
         }
     }
-}
-
-/// CREATE NAMESPACE.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CreateNamespace {
-    /// The new name.
-    pub name: String,
-    /// IF NOT EXISTS.
-    pub if_not_exists: bool,
-}
-
-/// DROP NAMESPACE.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DropNamespace {
-    /// Which.
-    pub name: String,
-    /// IF EXISTS.
-    pub if_exists: bool,
-    /// CASCADE: with the tables and topics in it.
-    pub cascade: bool,
-}
-
-/// DROP TABLE or DROP TOPIC.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DropObject {
-    /// Which.
-    pub name: QualifiedName,
-    /// IF EXISTS.
-    pub if_exists: bool,
-    /// CASCADE: also what depends on it.
-    pub cascade: bool,
-}
-
-/// CREATE TABLE.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CreateTable {
-    /// The new name.
-    pub name: QualifiedName,
-    /// IF NOT EXISTS.
-    pub if_not_exists: bool,
-    /// Whose rows it will hold.
-    pub kind: TableKind,
-    /// Who may use it; PUBLIC unless stated.
-    pub access: Option<AccessLevel>,
-    /// The columns, in order.
-    pub columns: Vec<ColumnDefinition>,
-    /// The primary key's columns; empty if the statement has none.
-    pub primary_key: Vec<String>,
-    /// UNIQUE constraints, of a column or of the table.
-    pub unique: Vec<UniqueConstraint>,
-}
-
-/// A column in CREATE TABLE.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ColumnDefinition {
-    /// Its name.
-    pub name: String,
-    /// Its type.
-    pub data_type: DataType,
-    /// May it be null? A primary key's columns are made NOT NULL when the table is planned.
-    pub nullable: bool,
-    /// DEFAULT.
-    pub default: Option<DefaultExpr>,
-}
-
-/// A UNIQUE constraint in CREATE TABLE.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UniqueConstraint {
-    /// Its name after CONSTRAINT.
-    pub name: Option<String>,
-    /// Its columns.
-    pub columns: Vec<String>,
 }
 
 /// INSERT.

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
-use crate::ids::{LeaseTimeMs, Offset, PartitionId, Term, TopicId, Version, WallTimeUs};
+use crate::ids::{LeaseTimeMs, LogIndex, Offset, PartitionId, Term, TopicId, Version, WallTimeUs};
 use crate::schema::{PayloadMode, RowOp};
 
 /// Version of apply that this build's commands need. An entry says which it needs; a node that is
@@ -57,18 +57,21 @@ pub struct Envelope {
 /// A condition on one key or prefix of the state.
 #[derive(Clone, PartialEq, Message)]
 pub struct Expectation {
-    /// A whole key, or for [`ExpectationKind::PrefixEmpty`] the prefix.
+    /// A whole key; the prefix for kinds that speak of one.
     #[prost(bytes = "bytes", tag = "1")]
     pub key: Bytes,
     /// What must be true of it.
     #[prost(enumeration = "ExpectationKind", tag = "2")]
     pub kind: i32,
-    /// With [`ExpectationKind::Version`]: the log entry the value was written in.
+    /// The log entry the value was written in; of a prefix, the newest of all.
     #[prost(uint64, tag = "3")]
     pub version_index: u64,
     /// With [`ExpectationKind::Version`]: the change within it.
     #[prost(uint32, tag = "4")]
     pub version_ordinal: u32,
+    /// With [`ExpectationKind::PrefixUnchanged`]: how many keys there are.
+    #[prost(uint64, tag = "5")]
+    pub count: u64,
 }
 
 /// The kinds of [`Expectation`].
@@ -83,6 +86,8 @@ pub enum ExpectationKind {
     Exists = 2,
     /// No key starts with the prefix.
     PrefixEmpty = 3,
+    /// As many keys start with the prefix, and none has a newer value. Whoever plans it bounds them.
+    PrefixUnchanged = 4,
 }
 
 impl Expectation {
@@ -93,6 +98,7 @@ impl Expectation {
             kind: ExpectationKind::Version.into(),
             version_index: version.index,
             version_ordinal: version.ordinal,
+            count: 0,
         }
     }
 
@@ -111,12 +117,22 @@ impl Expectation {
         Expectation::of(prefix, ExpectationKind::PrefixEmpty)
     }
 
+    /// Under `prefix` there are `count` keys, none written after the log entry `newest`.
+    pub fn prefix_unchanged(prefix: impl Into<Bytes>, newest: LogIndex, count: u64) -> Expectation {
+        Expectation {
+            version_index: newest,
+            count,
+            ..Expectation::of(prefix, ExpectationKind::PrefixUnchanged)
+        }
+    }
+
     fn of(key: impl Into<Bytes>, kind: ExpectationKind) -> Expectation {
         Expectation {
             key: key.into(),
             kind: kind.into(),
             version_index: 0,
             version_ordinal: 0,
+            count: 0,
         }
     }
 }

@@ -72,6 +72,8 @@ pub const KEY_MAX_BYTES: usize = 4 * KIB;
 pub const ENVELOPE_MAX_BYTES: usize = 4 * MIB;
 /// Most rows one statement may change. Beyond: 400 `VALUE_TOO_LARGE`.
 pub const ROWS_PER_STATEMENT_MAX: usize = 50_000;
+/// Bytes of the stored rows that one statement may change. Beyond: 400 `VALUE_TOO_LARGE`.
+pub const ROWS_PER_STATEMENT_MAX_BYTES: usize = 64 * MIB;
 /// Most columns of a table. Beyond: 400 `INVALID_INPUT`.
 pub const COLUMNS_MAX: usize = 512;
 /// Most indexes of a table. Beyond: 400 `INVALID_INPUT`.
@@ -82,8 +84,13 @@ pub const ROUTES_MAX: usize = 16;
 pub const RESULT_ROWS_MAX: usize = 1_000_000;
 /// Largest answer of one request. Beyond: 400 `SQL_EXECUTION_ERROR` that says to add LIMIT.
 pub const RESULT_MAX_BYTES: usize = 64 * MIB;
-/// Memory one query may use for sorting, joining and grouping.
+/// Memory that all queries together may use for sorting, joining and grouping. Beyond: 400
+/// `SQL_EXECUTION_ERROR`.
 pub const QUERY_MEMORY_MAX_BYTES: usize = 512 * MIB;
+
+/// What one call of a function of texts may make, over the rows it is evaluated for together.
+/// Beyond: 400 `SQL_EXECUTION_ERROR`.
+pub const FUNCTION_RESULT_MAX_BYTES: usize = 64 * MIB;
 
 // ---- Topics and groups -----------------------------------------------------------------------
 

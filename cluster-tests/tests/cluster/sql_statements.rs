@@ -1,5 +1,6 @@
 //! Statements, batches and transactions.
 
+use cluster_tests::user::payload;
 use serde_json::{Value, json};
 
 use crate::own::Own;
@@ -102,6 +103,70 @@ async fn a_transaction_that_fails_or_is_left_open_changes_nothing() {
         "{reply:?}"
     );
     assert_eq!(state(&own).await, (json!([]), 0));
+}
+
+#[tokio::test]
+async fn a_transaction_has_one_time_and_use_holds_within_it() {
+    let own = own().await;
+    let sql = "BEGIN; SELECT NOW(); SELECT count(*) FROM {ns}.t, {ns}.t AS u; SELECT NOW(); \
+               USE {ns}; INSERT INTO t (id) VALUES (1); COMMIT; SELECT id FROM t";
+    let reply = own.root.sql(&own.sql(sql)).await;
+    let results = reply.results();
+    assert_eq!(results[1]["rows"], results[3]["rows"]);
+    assert_eq!(results[5]["message"], "Inserted 1 row(s)");
+    assert_eq!(results[7]["rows"], json!([[1]]), "USE holds after COMMIT");
+    let sql = own.sql("BEGIN; USE {ns}; ROLLBACK; SELECT id FROM t");
+    own.root.refused(&sql, 400, "TABLE_NOT_FOUND").await;
+}
+
+#[tokio::test]
+async fn a_repeated_transaction_has_a_result_per_statement() {
+    let own = own().await;
+    let sql = "BEGIN; INSERT INTO {ns}.t (id) VALUES (1); SELECT repeat('x', 100000); COMMIT";
+    let headers = [("Idempotency-Key", "large")];
+    let url = own.root.api().next_url();
+    let first = own.root.sql_on(url, &own.sql(sql), &headers).await;
+    assert_eq!(first.results().len(), 4, "{first:?}");
+    let again = own.root.sql_on(url, &own.sql(sql), &headers).await;
+    assert_eq!(again.results().len(), 4, "{again:?}");
+    assert_eq!(again.results()[3]["receipt"], first.results()[3]["receipt"]);
+}
+
+#[tokio::test]
+async fn a_message_keeps_the_names_its_row_was_written_under() {
+    let own = own().await;
+    own.given(&[
+        "INSERT INTO {ns}.t (id, n) VALUES (1, 5)",
+        "ALTER TABLE {ns}.t RENAME COLUMN n TO amount",
+        "ALTER TABLE {ns}.t ADD COLUMN unit TEXT NOT NULL DEFAULT 'kg'",
+        "ALTER TABLE {ns}.t DROP COLUMN v",
+        "CREATE INDEX by_amount ON {ns}.t (amount)",
+        "INSERT INTO {ns}.t (id, amount) VALUES (2, 6)",
+        "UPDATE {ns}.t SET amount = 7 WHERE amount = 5",
+    ])
+    .await;
+    let reply = own.read("out").await;
+    let name = own.name("t");
+    let payloads: Vec<Value> = reply.messages().iter().map(payload).collect();
+    assert_eq!(
+        Value::from(payloads),
+        json!([
+            {"id": 1, "v": "v", "n": 5, "_table": name, "_deleted": false},
+            {"id": 2, "amount": 6, "unit": "kg", "_table": name, "_deleted": false},
+            {"id": 1, "amount": 7, "unit": "kg", "_table": name, "_deleted": false},
+        ])
+    );
+    let select = own.sql("SELECT * FROM {ns}.t WHERE amount = 7");
+    for url in own.root.api().urls() {
+        let reply = own.root.sql_on(url, &select, &[]).await;
+        assert_eq!(
+            reply.results()[0]["rows"],
+            json!([[1, 7, "kg"]]),
+            "{reply:?}"
+        );
+    }
+    let twice = own.sql("CREATE UNIQUE INDEX u ON {ns}.t (unit)");
+    own.root.refused(&twice, 400, "UNIQUE_VIOLATION").await;
 }
 
 #[tokio::test]

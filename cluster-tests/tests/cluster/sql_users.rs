@@ -102,6 +102,46 @@ async fn rows_written_for_another_are_theirs() {
 }
 
 #[tokio::test]
+async fn a_use_is_audited_also_if_it_fails_or_is_rolled_back() {
+    let own = Own::new().await;
+    own.given(&["CREATE USER TABLE {ns}.notes (id INT PRIMARY KEY, note TEXT)"])
+        .await;
+    let alice = &own.alice.name;
+    own.alice
+        .ok(&own.sql("INSERT INTO {ns}.notes VALUES (1, 'hers')"))
+        .await;
+    let lines = async || {
+        let audit = format!(
+            "SELECT details FROM system.audit_log \
+             WHERE subject_user_id = '{alice}' AND action = 'EXECUTE AS USER'"
+        );
+        own.root.rows(&audit).await.len()
+    };
+    let select = format!("EXECUTE AS USER '{alice}' (SELECT note FROM {{ns}}.notes)");
+    let rolled_back = own.sql(&format!("BEGIN; {select}; ROLLBACK"));
+    let reply = own.agent.sql(&rolled_back).await;
+    assert_eq!(reply.results()[1]["rows"], json!([["hers"]]), "{reply:?}");
+    assert_eq!(lines().await, 1);
+    let failing = select.replace("SELECT note", "SELECT CAST(note AS INT)");
+    let reply = own.agent.sql(&own.sql(&failing)).await;
+    assert_eq!(reply.status, 400, "{reply:?}");
+    assert_eq!(lines().await, 2);
+    // What came before the failure was seen, too.
+    let failing = own.sql(&format!("BEGIN; {select}; SELECT 1 / 0; COMMIT"));
+    let reply = own.agent.sql(&failing).await;
+    reply.refused(400, "SQL_EXECUTION_ERROR");
+    assert_eq!(reply.body["error"]["details"]["statement"], 2, "{reply:?}");
+    assert_eq!(lines().await, 3);
+    let insert = format!(
+        "BEGIN; EXECUTE AS USER '{alice}' (INSERT INTO {{ns}}.notes VALUES (2, 'x')); ROLLBACK"
+    );
+    assert_eq!(own.agent.sql(&own.sql(&insert)).await.status, 200);
+    assert_eq!(lines().await, 4);
+    let rows = own.alice.cells(&own.sql("SELECT id FROM {ns}.notes")).await;
+    assert_eq!(rows, json!([[1]]), "only the line is kept");
+}
+
+#[tokio::test]
 async fn roles_limit_what_may_be_done() {
     let own = Own::new().await;
     own.given(&[

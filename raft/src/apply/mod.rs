@@ -201,12 +201,28 @@ fn first_miss(
                 .next()
                 .transpose()?
                 .is_none(),
+            ExpectationKind::PrefixUnchanged => is_unchanged(read, expectation)?,
         };
         if !holds {
             return Ok(Some(key.clone()));
         }
     }
     Ok(None)
+}
+
+/// Are there as many keys under the prefix as expected, and none with a newer value?
+fn is_unchanged(read: &dyn Read, expectation: &Expectation) -> Result<bool, ApplyFailure> {
+    let mut count = 0;
+    for pair in read.scan(&KeyRange::prefix(&expectation.key), Direction::Forward) {
+        let (_, value) = pair?;
+        let is_newer = Version::split(&value)
+            .is_none_or(|(version, _)| version.index > expectation.version_index);
+        count += 1;
+        if is_newer || count > expectation.count {
+            return Ok(false);
+        }
+    }
+    Ok(count == expectation.count)
 }
 
 fn starts_with_version(value: &[u8], expected: Version) -> bool {

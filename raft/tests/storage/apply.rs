@@ -128,6 +128,8 @@ fn every_kind_of_expectation_holds_or_rejects() {
         Expectation::exists(here.clone()),
         Expectation::prefix_empty(Kind::Index.prefix()),
         Expectation::prefix_empty(gone.clone()),
+        Expectation::prefix_unchanged(prefix.clone(), 1, 1),
+        Expectation::prefix_unchanged(Kind::Index.prefix(), 0, 0),
     ];
     let misses = [
         Expectation::version(here.clone(), at(1, 1)),
@@ -137,6 +139,9 @@ fn every_kind_of_expectation_holds_or_rejects() {
         Expectation::exists(gone.clone()),
         Expectation::prefix_empty(prefix.clone()),
         Expectation::prefix_empty(here.clone()),
+        Expectation::prefix_unchanged(prefix.clone(), 0, 1),
+        Expectation::prefix_unchanged(prefix.clone(), 1, 0),
+        Expectation::prefix_unchanged(prefix.clone(), 1, 2),
     ];
     for expectation in holds {
         let mut state = State::default();

@@ -11,7 +11,7 @@ const KNOWN: &str = "BOOLEAN, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p,s)
 
 pub(super) fn column_type(tokens: &mut Tokens<'_>) -> Result<DataType> {
     let at = tokens.here();
-    let word = tokens.name_or_string_any("a type")?.to_uppercase();
+    let word = tokens.name_or_string_any("a type")?.to_ascii_uppercase();
     let data_type = match word.as_str() {
         "BOOLEAN" | "BOOL" => DataType::Boolean,
         "SMALLINT" | "INT2" => DataType::SmallInt,

@@ -18,10 +18,19 @@ pub(super) fn explain(tokens: &mut Tokens<'_>) -> Result<Statement> {
     if tokens.peek_words(&["ANALYZE"]) {
         return Err(tokens.error("EXPLAIN ANALYZE is not supported yet"));
     }
-    if !tokens.at_query() {
-        return Err(tokens.expected("a query: EXPLAIN explains SELECT"));
+    if tokens.at_query() {
+        return Ok(Statement::Explain(query(tokens)?));
     }
-    Ok(Statement::Explain(query(tokens)?))
+    let written = if tokens.words(&["INSERT"]) {
+        insert(tokens)?
+    } else if tokens.words(&["UPDATE"]) {
+        update(tokens)?
+    } else if tokens.words(&["DELETE"]) {
+        delete(tokens)?
+    } else {
+        return Err(tokens.expected("SELECT, INSERT, UPDATE or DELETE"));
+    };
+    Ok(Statement::ExplainWrite(Box::new(written)))
 }
 
 /// A query that reads and nothing else.

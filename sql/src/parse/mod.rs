@@ -3,6 +3,7 @@
 //! sqlparser makes the tokens and parses expressions and queries; the statements around them are
 //! ours, parsed on the same tokens, one file a family. Nothing ever searches text.
 
+mod alter;
 mod cache;
 mod column_types;
 mod depth;
@@ -19,7 +20,10 @@ mod users;
 #[cfg(test)]
 mod tests;
 
+use std::ops::ControlFlow;
+
 pub use cache::{Parsed, StatementCache};
+use datafusion::sql::sqlparser::ast::{Expr, Value, visit_expressions_mut};
 use dialect::BoundedDialect;
 use tokens::Tokens;
 use types::limits::{SQL_MAX_BYTES, STATEMENTS_MAX};
@@ -66,7 +70,7 @@ pub fn parse(text: &str) -> Result<Vec<Statement>> {
 }
 
 /// Parses the text of an expression alone, as it stands in a route's record.
-pub fn expression(text: &str) -> Result<datafusion::sql::sqlparser::ast::Expr> {
+pub fn expression(text: &str) -> Result<Expr> {
     let dialect = BoundedDialect::new();
     let mut tokens = Tokens::new(text, &dialect)?;
     let expr = tokens.expr()?;
@@ -74,6 +78,35 @@ pub fn expression(text: &str) -> Result<datafusion::sql::sqlparser::ast::Expr> {
         return Err(tokens.expected("the end of the expression"));
     }
     Ok(expr)
+}
+
+/// The text of an expression, from which [`expression`] makes the same one.
+///
+/// # Errors
+/// `INVALID_SQL` for one that no text is found for.
+pub fn expression_text(expr: &Expr) -> Result<String> {
+    let text = expr.to_string();
+    if expression(&text).is_ok_and(|again| again == *expr) {
+        return Ok(text);
+    }
+    // Not every string survives between plain quotes; escaped ones do.
+    let mut escaped = expr.clone();
+    let _: ControlFlow<()> = visit_expressions_mut(&mut escaped, |expr| {
+        if let Expr::Value(place) = expr
+            && let Value::SingleQuotedString(text)
+            | Value::UnicodeStringLiteral(text)
+            | Value::NationalStringLiteral(text) = &place.value
+        {
+            place.value = Value::EscapedStringLiteral(text.clone());
+        }
+        ControlFlow::Continue(())
+    });
+    let text = escaped.to_string();
+    if expression(&text).is_ok_and(|again| again == escaped) {
+        return Ok(text);
+    }
+    let message = "a literal or name in the expression cannot be kept as it is";
+    Err(Error::new(ErrorCode::InvalidSql, message))
 }
 
 fn statement(tokens: &mut Tokens<'_>) -> Result<Statement> {
@@ -120,9 +153,9 @@ fn create(tokens: &mut Tokens<'_>) -> Result<Statement> {
     } else if tokens.words(&["USER"]) {
         users::create(tokens)
     } else if tokens.peek_words(&["INDEX"]) || tokens.peek_words(&["UNIQUE", "INDEX"]) {
-        Err(tokens.error("CREATE INDEX is not supported yet; UNIQUE stands in CREATE TABLE"))
+        alter::create_index(tokens)
     } else {
-        Err(tokens.expected("NAMESPACE, [USER|SHARED|STREAM] TABLE, TOPIC or USER"))
+        Err(tokens.expected("NAMESPACE, [USER|SHARED|STREAM] TABLE, [UNIQUE] INDEX, TOPIC or USER"))
     }
 }
 
@@ -135,10 +168,10 @@ fn drop_object(tokens: &mut Tokens<'_>) -> Result<Statement> {
         topics::drop_topic(tokens)
     } else if tokens.words(&["USER"]) {
         users::drop_user(tokens)
-    } else if tokens.peek_words(&["INDEX"]) {
-        Err(tokens.error("DROP INDEX is not supported yet"))
+    } else if tokens.words(&["INDEX"]) {
+        alter::drop_index(tokens)
     } else {
-        Err(tokens.expected("NAMESPACE, TABLE, TOPIC or USER"))
+        Err(tokens.expected("NAMESPACE, TABLE, INDEX, TOPIC or USER"))
     }
 }
 
@@ -147,9 +180,9 @@ fn alter(tokens: &mut Tokens<'_>) -> Result<Statement> {
         topics::alter(tokens)
     } else if tokens.words(&["USER"]) {
         users::alter(tokens)
-    } else if tokens.peek_words(&["TABLE"]) {
-        Err(tokens.error("ALTER TABLE is not supported yet"))
+    } else if tokens.words(&["TABLE"]) {
+        alter::alter_table(tokens)
     } else {
-        Err(tokens.expected("TOPIC or USER"))
+        Err(tokens.expected("TABLE, TOPIC or USER"))
     }
 }

@@ -8,6 +8,7 @@ use types::Result;
 use types::schema::{AccessLevel, DefaultExpr, TableKind};
 
 use super::column_types::column_type;
+use super::expression_text;
 use super::options::{OptionValue, Options};
 use super::tokens::{Tokens, invalid};
 use crate::statement::{
@@ -193,11 +194,27 @@ fn element(tokens: &mut Tokens<'_>, elements: &mut Elements) -> Result<()> {
         });
         return Ok(());
     }
-    unsupported_constraint(tokens)?;
+    if tokens.peek_words(&["CHECK"]) || tokens.peek_words(&["FOREIGN", "KEY"]) {
+        unsupported_constraint(tokens)?;
+    }
     if constraint.is_some() {
         return Err(tokens.expected("PRIMARY KEY or UNIQUE"));
     }
     column(tokens, elements)
+}
+
+/// The column of ADD COLUMN.
+pub(super) fn added_column(tokens: &mut Tokens<'_>) -> Result<ColumnDefinition> {
+    let at = tokens.here();
+    let mut elements = Elements::default();
+    column(tokens, &mut elements)?;
+    match elements.columns.pop() {
+        Some(column) if elements.primary_key.is_none() && elements.unique.is_empty() => Ok(column),
+        _ => Err(invalid(
+            "ADD COLUMN takes neither PRIMARY KEY nor UNIQUE; CREATE UNIQUE INDEX comes after it",
+            at,
+        )),
+    }
 }
 
 fn column(tokens: &mut Tokens<'_>, elements: &mut Elements) -> Result<()> {
@@ -274,7 +291,7 @@ fn unsupported_constraint(tokens: &Tokens<'_>) -> Result<()> {
 // -------------------------------------------------------------------------------------
 
 /// The default of a column; none for NULL, which is what a column without one gets.
-fn default_value(tokens: &mut Tokens<'_>) -> Result<Option<DefaultExpr>> {
+pub(super) fn default_value(tokens: &mut Tokens<'_>) -> Result<Option<DefaultExpr>> {
     let at = tokens.here();
     let expr = tokens.operand()?;
     if let Some(function) = default_function(&expr) {
@@ -282,7 +299,7 @@ fn default_value(tokens: &mut Tokens<'_>) -> Result<Option<DefaultExpr>> {
     }
     match &expr {
         Expr::Value(value) if value.value == Value::Null => Ok(None),
-        expr if is_literal(expr) => Ok(Some(DefaultExpr::Literal(expr.to_string()))),
+        expr if is_literal(expr) => Ok(Some(DefaultExpr::Literal(expression_text(expr)?))),
         _ => Err(invalid(
             "DEFAULT takes a literal or one of NOW(), CURRENT_TIMESTAMP, ULID(), UUID_V7(), \
              SNOWFLAKE_ID(), CURRENT_USER()",
@@ -306,7 +323,7 @@ fn default_function(expr: &Expr) -> Option<DefaultExpr> {
     if !without_arguments || name.quote_style.is_some() {
         return None;
     }
-    match name.value.to_uppercase().as_str() {
+    match name.value.to_ascii_uppercase().as_str() {
         "NOW" | "CURRENT_TIMESTAMP" => Some(DefaultExpr::Now),
         "ULID" => Some(DefaultExpr::Ulid),
         "UUID_V7" => Some(DefaultExpr::UuidV7),
@@ -369,7 +386,7 @@ fn table_options(tokens: &mut Tokens<'_>) -> Result<TableOptions> {
 }
 
 fn access_level(text: &str) -> Option<AccessLevel> {
-    match text.to_uppercase().as_str() {
+    match text.to_ascii_uppercase().as_str() {
         "PUBLIC" => Some(AccessLevel::Public),
         "PRIVATE" => Some(AccessLevel::Private),
         "RESTRICTED" => Some(AccessLevel::Restricted),

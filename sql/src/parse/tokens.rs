@@ -208,7 +208,9 @@ impl<'a> Tokens<'a> {
 
     /// The word a statement starts with, in upper case, taken.
     pub(super) fn statement_word(&mut self) -> Option<String> {
-        let word = unquoted(self.parser.peek_token_ref())?.value.to_uppercase();
+        let word = unquoted(self.parser.peek_token_ref())?
+            .value
+            .to_ascii_uppercase();
         self.parser.advance_token();
         Some(word)
     }
@@ -237,7 +239,7 @@ impl<'a> Tokens<'a> {
                 quote_style: Some(_),
                 ..
             }) => value.clone(),
-            Token::Word(Word { value, .. }) => value.to_lowercase(),
+            Token::Word(Word { value, .. }) => value.to_ascii_lowercase(),
             _ => return Err(self.expected(what)),
         };
         let quoted = unquoted(self.parser.peek_token_ref()).is_none();

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use types::schema::{RowOp, Table};
+
 use super::Plan;
 use super::context::Context;
 use super::returning::Returning;
 use super::rows::{RowChange, RowWriter};
 use crate::answer::Answer;
 use crate::failure::Result;
-use crate::query::params;
+use crate::query::{Keep, Meant, params};
 use crate::statement::Delete;
 
 pub(super) async fn plan(context: &Context<'_>, delete: &Delete) -> Result<Plan> {
@@ -21,9 +23,12 @@ pub(super) async fn plan(context: &Context<'_>, delete: &Delete) -> Result<Plan>
         .engine
         .matching_rows(
             Arc::clone(&context.read),
-            &table.record,
-            writer.owner,
-            delete.selection.as_ref(),
+            Meant {
+                table: &table.record,
+                owner: writer.owner,
+                selection: delete.selection.as_ref(),
+                keep: needed(&table.record, returning.as_ref()),
+            },
             &context.session,
             context.params,
         )
@@ -46,6 +51,15 @@ pub(super) async fn plan(context: &Context<'_>, delete: &Delete) -> Result<Plan>
         return Ok(Plan::nothing(answer));
     }
     Ok(writer.draft.into_plan(answer)?)
+}
+
+/// Index entries, messages and RETURNING are made of a row's values; otherwise its key is enough.
+fn needed(table: &Table, returning: Option<&Returning>) -> Keep {
+    let is_told = table.routes.iter().any(|route| route.op == RowOp::Delete);
+    match is_told || !table.indexes.is_empty() || returning.is_some() {
+        true => Keep::Rows,
+        false => Keep::Keys,
+    }
 }
 
 fn check_params(context: &Context<'_>, delete: &Delete) -> types::Result<()> {

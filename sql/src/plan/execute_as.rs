@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{ObjectName, ObjectNamePart, Query, Visit, Visitor};
+use storage::Read;
+use types::command::Command;
 use types::schema::Role;
 use types::{Error, ErrorCode};
 
-use super::Plan;
 use super::context::{Context, not_found, refuse_system};
 use super::draft::{AuditEntry, Draft};
+use super::{Plan, Planner};
 use super::{delete, insert, update};
 use crate::answer::Answer;
 use crate::failure::Result;
@@ -20,8 +22,12 @@ use crate::statement::{ExecuteAs, InsertSource, Statement};
 /// Plans the inner statement with the target as whose rows are meant. The caller keeps their own
 /// role; every use is audited, also one that reads, or changes nothing.
 pub(super) async fn plan(context: &Context<'_>, execute: &ExecuteAs) -> Result<Plan> {
-    check_new("user's id", &execute.user)?;
-    may_act_as(context, &execute.user)?;
+    may_act_as(
+        context.planner,
+        context.snapshot(),
+        &context.session,
+        &execute.user,
+    )?;
     let inner = Context {
         planner: context.planner,
         read: std::sync::Arc::clone(&context.read),
@@ -57,10 +63,20 @@ pub(super) async fn plan(context: &Context<'_>, execute: &ExecuteAs) -> Result<P
             return Err(Error::new(ErrorCode::InvalidSql, message).into());
         }
     };
-    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    plan.commands.push(audit(&context.session, execute)?);
+    plan.writes = true;
+    Ok(plan)
+}
+
+/// The line for the audit log.
+pub(super) fn audit(session: &Session<'_>, execute: &ExecuteAs) -> Result<Command> {
+    let names: Vec<String> = tables_of(&execute.statement)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let mut audit = Draft::default();
     audit.audit(
-        &context.session,
+        session,
         AuditEntry {
             action: "EXECUTE AS USER",
             target: &names.join(", "),
@@ -68,26 +84,31 @@ pub(super) async fn plan(context: &Context<'_>, execute: &ExecuteAs) -> Result<P
             subject: Some(&execute.user),
         },
     );
-    let audit = audit.into_plan(Answer::done(""))?;
-    plan.commands.extend(audit.commands);
-    plan.writes = true;
-    Ok(plan)
+    let mut plan = audit.into_plan(Answer::done(""))?;
+    let line = plan.commands.pop();
+    Ok(line.ok_or_else(|| Error::new(ErrorCode::InternalError, "a line was not made"))?)
 }
 
 /// system → anyone, dba → dba and below, service → service and below, user → self. Who has no
 /// account counts as a user.
-fn may_act_as(context: &Context<'_>, target: &str) -> Result<()> {
-    if target == context.session.user {
+pub(super) fn may_act_as(
+    planner: &Planner,
+    read: &dyn Read,
+    session: &Session<'_>,
+    target: &str,
+) -> Result<()> {
+    check_new("user's id", target)?;
+    if target == session.user {
         return Ok(());
     }
-    let account = context.catalog().user(context.snapshot(), target)?;
+    let account = planner.engine.catalog().user(read, target)?;
     let target_role = account.map_or(Role::User, |user| user.record.role);
-    if context.session.role.may_act_as(target_role) {
+    if session.role.may_act_as(target_role) {
         return Ok(());
     }
     let message = format!(
         "role {} may not act as user {target}",
-        context.session.role.as_str()
+        session.role.as_str()
     );
     Err(Error::new(ErrorCode::PermissionDenied, message).into())
 }

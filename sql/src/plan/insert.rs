@@ -20,10 +20,13 @@ pub(super) async fn plan(context: &Context<'_>, insert: &Insert) -> Result<Plan>
     let table = context.table(&insert.table)?;
     let mut writer = RowWriter::new(context, &table)?;
     check_params(context, insert)?;
-    let columns = target_columns(&table.record, insert)?;
     let returning = Returning::new(context, &table.record, insert.returning.as_deref())?;
     let rows = match &insert.source {
-        InsertSource::Values(rows) => literal_rows(context, &writer, &columns, rows)?,
+        InsertSource::Values(rows) => {
+            let width = rows.first().map_or(0, Vec::len);
+            let columns = target_columns(&table.record, insert, width)?;
+            literal_rows(context, &writer, &columns, rows)?
+        }
         InsertSource::DefaultValues => vec![full_row(context, &writer, &[], Vec::new())?],
         InsertSource::Query(query) => {
             let engine = &context.planner.engine;
@@ -32,7 +35,7 @@ pub(super) async fn plan(context: &Context<'_>, insert: &Insert) -> Result<Plan>
                 .select(read, query, &context.session, context.params)
                 .await?;
             check_count(selected.rows.len())?;
-            check_width(selected.columns.len(), columns.len())?;
+            let columns = target_columns(&table.record, insert, selected.columns.len())?;
             let rows = selected.rows.into_iter();
             rows.map(|row| full_row(context, &writer, &columns, row))
                 .collect::<Result<_>>()?
@@ -96,17 +99,14 @@ fn check_params(context: &Context<'_>, insert: &Insert) -> types::Result<()> {
     params::check_count(highest, context.params)
 }
 
-/// The positions of the columns that the statement gives values for.
-fn target_columns(table: &Table, insert: &Insert) -> types::Result<Vec<usize>> {
+/// The positions of the columns that the statement gives `width` values for. Without names they are
+/// the table's first ones; the rest get their defaults, as in PostgreSQL.
+fn target_columns(table: &Table, insert: &Insert, width: usize) -> types::Result<Vec<usize>> {
     let Some(names) = &insert.columns else {
-        let given = match &insert.source {
-            // Fewer values than columns: the rest get their defaults, as in PostgreSQL.
-            InsertSource::Values(rows) => rows.first().map_or(0, Vec::len),
-            _ => table.columns.len(),
-        };
-        check_width(given.max(table.columns.len()), table.columns.len())?;
-        return Ok((0..given).collect());
+        check_width(width.max(table.columns.len()), table.columns.len())?;
+        return Ok((0..width).collect());
     };
+    check_width(width, names.len())?;
     names
         .iter()
         .map(|name| column_position(table, name))

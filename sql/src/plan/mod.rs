@@ -5,12 +5,15 @@
 //! them. If one of those no longer holds when the plan is applied, nothing of it happens and the
 //! caller plans again.
 
+mod alter;
 mod context;
 mod delete;
 mod draft;
 mod edits;
 mod execute_as;
+mod explain;
 mod groups;
+mod indexes;
 mod insert;
 mod namespaces;
 mod prepared;
@@ -24,13 +27,14 @@ mod transaction;
 mod update;
 mod upsert;
 mod users;
+mod whole;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use storage::Snapshot;
+use storage::{Read, Snapshot};
 use types::command::{Command, Expectation};
 use types::{Error, ErrorCode};
 
@@ -39,9 +43,9 @@ use self::prepared::PreparedTables;
 pub use self::transaction::{Transaction, overlay};
 use crate::answer::Answer;
 use crate::failure::Result;
-use crate::query::QueryEngine;
+use crate::query::{QueryEngine, has_subquery};
 use crate::session::{Inject, Param, Session};
-use crate::statement::Statement;
+use crate::statement::{InsertSource, Statement};
 
 /// What becomes of a statement: conditions on the state it was planned on, the commands, and the
 /// answer if the commands are applied.
@@ -125,6 +129,9 @@ impl Planner {
             Statement::DropNamespace(drop) => namespaces::drop(&context, drop),
             Statement::CreateTable(create) => tables::create(&context, create),
             Statement::DropTable(drop) => tables::drop(&context, drop),
+            Statement::AlterTable(alter) => alter::plan(&context, alter),
+            Statement::CreateIndex(create) => indexes::create(&context, create),
+            Statement::DropIndex(drop) => indexes::drop(&context, drop),
             Statement::CreateUser(create) => users::create(&context, create),
             Statement::AlterUser(alter) => users::alter(&context, alter),
             Statement::DropUser(drop) => users::drop(&context, drop),
@@ -139,6 +146,7 @@ impl Planner {
             Statement::ResetGroup(reset) => groups::reset(&context, reset),
             Statement::Select(_)
             | Statement::Explain(_)
+            | Statement::ExplainWrite(_)
             | Statement::ShowNamespaces
             | Statement::ShowTables { .. }
             | Statement::Describe(_)
@@ -147,6 +155,27 @@ impl Planner {
             | Statement::Begin
             | Statement::Commit
             | Statement::Rollback => Err(not_planned(statement).into()),
+        }
+    }
+
+    /// The line of the audit log for a use of EXECUTE AS USER, which is kept also if the statement
+    /// fails or is rolled back: its answer or error may have shown somebody's rows. None for other
+    /// statements.
+    ///
+    /// # Errors
+    /// [`crate::Failure::Refused`] if the caller may not act as that user.
+    pub fn audit(
+        &self,
+        read: &dyn Read,
+        statement: &Statement,
+        session: &Session<'_>,
+    ) -> Result<Option<Command>> {
+        match statement {
+            Statement::ExecuteAs(execute) => {
+                execute_as::may_act_as(self, read, session, &execute.user)?;
+                Ok(Some(execute_as::audit(session, execute)?))
+            }
+            _ => Ok(None),
         }
     }
 
@@ -169,18 +198,34 @@ impl Planner {
                 self.engine.explain(read, query, session, params).await?,
             )),
             _ => {
-                crate::query::params::check_count(0, params)?;
-                let in_transaction = false;
                 let context = Context {
                     planner: self,
                     read,
                     session: *session,
                     params,
-                    in_transaction,
+                    in_transaction: false,
                 };
+                if let Statement::ExplainWrite(statement) = statement {
+                    return explain::answer(&context, statement).await;
+                }
+                crate::query::params::check_count(0, params)?;
                 show::answer(&context, statement)
             }
         }
+    }
+}
+
+/// Does planning a write run a query, as SELECT does? Then it counts among those that run at once.
+pub fn runs_query(statement: &Statement) -> bool {
+    let has_subquery = |selection: &Option<_>| selection.as_ref().is_some_and(has_subquery);
+    match statement {
+        Statement::Insert(insert) => matches!(insert.source, InsertSource::Query(_)),
+        Statement::Update(update) => has_subquery(&update.selection),
+        Statement::Delete(delete) => has_subquery(&delete.selection),
+        Statement::ExecuteAs(execute) => {
+            matches!(*execute.statement, Statement::Select(_)) || runs_query(&execute.statement)
+        }
+        _ => false,
     }
 }
 

@@ -112,6 +112,11 @@ impl Prepared {
 
 /// Is the default one that the column can hold?
 pub(super) fn check_default(context: &Context<'_>, column: &Column) -> types::Result<()> {
+    default_value(context, column).map(|_| ())
+}
+
+/// The column's default, evaluated.
+pub(super) fn default_value(context: &Context<'_>, column: &Column) -> types::Result<Value> {
     let value = match literal_default(context, column)? {
         Some(value) => Ok(value),
         None => match &column.default {
@@ -119,7 +124,7 @@ pub(super) fn check_default(context: &Context<'_>, column: &Column) -> types::Re
             None => Ok(Value::Null),
         },
     };
-    value.map(|_| ()).map_err(|error| in_default(error, column))
+    value.map_err(|error| in_default(error, column))
 }
 
 fn literal_default(context: &Context<'_>, column: &Column) -> types::Result<Option<Value>> {

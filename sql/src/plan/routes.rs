@@ -31,7 +31,8 @@ pub(super) fn add(context: &Context<'_>, add: &AddSource) -> Result<Plan> {
     if table.routes.len() >= ROUTES_MAX {
         return Err(invalid(format!("a table has at most {ROUTES_MAX} routes")).into());
     }
-    let filter = add.filter.as_ref().map(ToString::to_string);
+    let filter = add.filter.as_ref().map(crate::parse::expression_text);
+    let filter = filter.transpose()?;
     if let Some(text) = &filter {
         compile_filter(context, &table, text)?;
     }

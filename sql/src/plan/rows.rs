@@ -13,7 +13,7 @@ use types::cell::to_text;
 use types::command::{Change, Expectation, RouteTarget, RowEvent};
 use types::limits::{KEY_MAX_BYTES, ROW_MAX_BYTES, ROWS_PER_STATEMENT_MAX};
 use types::partition::partition_of;
-use types::schema::{PayloadMode, RowOp};
+use types::schema::{PayloadMode, RowOp, Table};
 use types::value::Value;
 use types::{Error, ErrorCode, row};
 
@@ -71,10 +71,7 @@ struct KeySets {
 
 impl<'a> RowWriter<'a> {
     /// Pins the table's record: columns, constraints, indexes and routes are as they were read.
-    pub fn new(
-        context: &'a Context<'a>,
-        table: &Found<types::schema::Table>,
-    ) -> Result<RowWriter<'a>> {
+    pub fn new(context: &'a Context<'a>, table: &Found<Table>) -> Result<RowWriter<'a>> {
         context.may_write(&table.record)?;
         let prepared = context.planner.prepared.get(context, table)?;
         let mut draft = Draft::default();
@@ -284,19 +281,7 @@ impl<'a> RowWriter<'a> {
 
     /// `UNIQUE_VIOLATION` for these columns of the row.
     pub fn unique_violation(&self, columns: &[usize], values: &[Value]) -> Error {
-        let table = &self.prepared.table;
-        let names: Vec<&str> = columns
-            .iter()
-            .map(|at| table.columns[*at].name.as_str())
-            .collect();
-        let texts: Vec<String> = columns.iter().map(|at| shortened(&values[*at])).collect();
-        let message = format!(
-            "{} has a row with ({}) = ({}) already",
-            table.qualified_name(),
-            names.join(", "),
-            texts.join(", ")
-        );
-        Error::new(ErrorCode::UniqueViolation, message)
+        unique_violation(&self.prepared.table, columns, values)
     }
 
     /// Deletes the rows that go, with their messages, and the keys that rows gave up.
@@ -307,7 +292,7 @@ impl<'a> RowWriter<'a> {
                 RowChange::Update { before, .. } => (before, None),
                 RowChange::Delete { before } => (
                     before,
-                    self.event(RowOp::Delete, &before.values, Some(&before.row))?,
+                    self.event(RowOp::Delete, &before.values, Some(before))?,
                 ),
             };
             if !sets.new.contains(&before.key) {
@@ -328,7 +313,7 @@ impl<'a> RowWriter<'a> {
             RowChange::Update { before, values } => (RowOp::Update, values, Some(before)),
             RowChange::Delete { .. } => return Ok(()),
         };
-        let event = self.event(op, values, before.map(|before| before.row.as_slice()))?;
+        let event = self.event(op, values, before)?;
         let primary_key = self.encoded_primary_key(&new_row.key).to_vec();
         let same_key = before.is_some_and(|before| before.key == new_row.key);
         let kept = match before {
@@ -372,7 +357,7 @@ impl<'a> RowWriter<'a> {
         &self,
         op: RowOp,
         values: &[Value],
-        before: Option<&[u8]>,
+        before: Option<&StoredRow>,
     ) -> types::Result<Option<RowEvent>> {
         let table = &self.prepared.table;
         let mut message_key = None;
@@ -403,14 +388,24 @@ impl<'a> RowWriter<'a> {
             RowOp::Update => targets.iter().any(|target| target.payload == diff),
             RowOp::Delete => true,
         };
+        let before = before.filter(|_| needs_before);
+        let before = before.map(|before| self.image(before)).transpose()?;
         Ok(Some(RowEvent {
             table_id: table.id,
             op: op.into(),
             user: user.to_owned(),
             message_key,
-            before: before.filter(|_| needs_before).map(Bytes::copy_from_slice),
+            before,
             targets,
         }))
+    }
+
+    /// A stored row as a message shows it: under the names and with the columns of now.
+    fn image(&self, stored: &StoredRow) -> types::Result<Bytes> {
+        match row::schema_version(&stored.row) == Ok(self.prepared.table.schema_version) {
+            true => Ok(Bytes::copy_from_slice(&stored.row)),
+            false => self.encode(&stored.values).map(Bytes::from),
+        }
     }
 
     fn message_key(&self, values: &[Value]) -> String {
@@ -445,7 +440,23 @@ impl<'a> RowWriter<'a> {
     }
 }
 
-fn check_key(key: &[u8]) -> types::Result<()> {
+/// `UNIQUE_VIOLATION` for these columns of a row of the table.
+pub(super) fn unique_violation(table: &Table, columns: &[usize], values: &[Value]) -> Error {
+    let names: Vec<&str> = columns
+        .iter()
+        .map(|at| table.columns[*at].name.as_str())
+        .collect();
+    let texts: Vec<String> = columns.iter().map(|at| shortened(&values[*at])).collect();
+    let message = format!(
+        "{} has a row with ({}) = ({}) already",
+        table.qualified_name(),
+        names.join(", "),
+        texts.join(", ")
+    );
+    Error::new(ErrorCode::UniqueViolation, message)
+}
+
+pub(super) fn check_key(key: &[u8]) -> types::Result<()> {
     if key.len() <= KEY_MAX_BYTES {
         return Ok(());
     }

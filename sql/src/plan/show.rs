@@ -1,14 +1,15 @@
 //! SHOW NAMESPACES, SHOW TABLES, DESCRIBE, USE: answers out of the catalog alone.
 
+use types::cell::to_text;
 use types::schema::Table;
 use types::value::{DataType, Value};
 use types::{Error, ErrorCode};
 
-use super::context::{Context, no_namespace};
+use super::context::{Context, no_namespace, not_found};
 use crate::answer::{Answer, ResultColumn, Rows};
 use crate::failure::Result;
 use crate::names::{QualifiedName, SYSTEM_NAMESPACE};
-use crate::query::{cast, default_text};
+use crate::query::{cast, default_text, table_columns, table_names};
 use crate::statement::Statement;
 
 pub(super) fn answer(context: &Context<'_>, statement: &Statement) -> Result<Answer> {
@@ -26,18 +27,24 @@ pub(super) fn answer(context: &Context<'_>, statement: &Statement) -> Result<Ans
 
 fn namespaces(context: &Context<'_>) -> Result<Answer> {
     let namespaces = context.catalog().all_namespaces(context.snapshot())?;
-    let rows = namespaces.iter().map(|found| {
-        vec![
-            text(&found.record.name),
-            Value::Timestamp(found.record.created_at),
-        ]
-    });
+    let mut rows: Vec<Vec<Value>> = namespaces
+        .iter()
+        .map(|found| {
+            vec![
+                text(&found.record.name),
+                Value::Timestamp(found.record.created_at),
+            ]
+        })
+        .collect();
+    // It is there without having been created.
+    rows.push(vec![text(SYSTEM_NAMESPACE), Value::Null]);
+    rows.sort_by_key(|row| to_text(&row[0]));
     Ok(Answer::Rows(Rows {
         columns: vec![
             ResultColumn::new("name", DataType::Text),
             ResultColumn::new("created_at", DataType::Timestamp),
         ],
-        rows: rows.collect(),
+        rows,
     }))
 }
 
@@ -46,6 +53,22 @@ fn tables(context: &Context<'_>, namespace: Option<&str>) -> Result<Answer> {
         let message = "SHOW TABLES needs a namespace: SHOW TABLES IN name, or USE name before it";
         return Err(Error::new(ErrorCode::InvalidSql, message).into());
     };
+    let rows = match name {
+        SYSTEM_NAMESPACE => system_tables(),
+        _ => tables_in(context, name)?,
+    };
+    Ok(Answer::Rows(Rows {
+        columns: vec![
+            ResultColumn::new("namespace_id", DataType::Text),
+            ResultColumn::new("table_name", DataType::Text),
+            ResultColumn::new("table_type", DataType::Text),
+            ResultColumn::new("created_at", DataType::Timestamp),
+        ],
+        rows,
+    }))
+}
+
+fn tables_in(context: &Context<'_>, name: &str) -> Result<Vec<Vec<Value>>> {
     let namespace = context.catalog().namespace(context.snapshot(), name)?;
     let namespace = namespace.ok_or_else(|| no_namespace(name))?;
     let tables = context
@@ -60,20 +83,30 @@ fn tables(context: &Context<'_>, namespace: Option<&str>) -> Result<Answer> {
             Value::Timestamp(table.created_at),
         ]
     });
-    Ok(Answer::Rows(Rows {
-        columns: vec![
-            ResultColumn::new("namespace_id", DataType::Text),
-            ResultColumn::new("table_name", DataType::Text),
-            ResultColumn::new("table_type", DataType::Text),
-            ResultColumn::new("created_at", DataType::Timestamp),
-        ],
-        rows: rows.collect(),
-    }))
+    Ok(rows.collect())
+}
+
+fn system_tables() -> Vec<Vec<Value>> {
+    let row = |name| {
+        vec![
+            text(SYSTEM_NAMESPACE),
+            text(name),
+            text("SYSTEM"),
+            Value::Null,
+        ]
+    };
+    table_names().map(row).collect()
 }
 
 fn describe(context: &Context<'_>, name: &QualifiedName) -> Result<Answer> {
-    let table = context.table(name)?;
-    crate::query::may_read(&table.record, &context.session)?;
+    let rows = match name.namespace_in(&context.session)? {
+        SYSTEM_NAMESPACE => system_columns(context, &name.name)?,
+        _ => {
+            let table = context.table(name)?;
+            crate::query::may_read(&table.record, &context.session)?;
+            columns(&table.record)
+        }
+    };
     Ok(Answer::Rows(Rows {
         columns: vec![
             ResultColumn::new("column_name", DataType::Text),
@@ -82,8 +115,23 @@ fn describe(context: &Context<'_>, name: &QualifiedName) -> Result<Answer> {
             ResultColumn::new("is_primary_key", DataType::Boolean),
             ResultColumn::new("column_default", DataType::Text),
         ],
-        rows: columns(&table.record),
+        rows,
     }))
+}
+
+fn system_columns(context: &Context<'_>, name: &str) -> Result<Vec<Vec<Value>>> {
+    let columns = table_columns(name, &context.session)?;
+    let columns = columns.ok_or_else(|| not_found("table", SYSTEM_NAMESPACE, name))?;
+    let rows = columns.iter().map(|(name, data_type)| {
+        vec![
+            text(name),
+            text(&cast::name(*data_type)),
+            Value::Boolean(true),
+            Value::Boolean(false),
+            Value::Null,
+        ]
+    });
+    Ok(rows.collect())
 }
 
 fn columns(table: &Table) -> Vec<Vec<Value>> {

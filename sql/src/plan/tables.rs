@@ -104,7 +104,7 @@ fn definition(
     Ok(table)
 }
 
-fn check_column(context: &Context<'_>, column: &Column) -> Result<()> {
+pub(super) fn check_column(context: &Context<'_>, column: &Column) -> Result<()> {
     check_new("column's name", &column.name)?;
     if PAYLOAD_FIELDS.contains(&column.name.as_str()) {
         let message = format!(

@@ -13,7 +13,7 @@ use super::returning::Returning;
 use super::rows::{RowChange, RowWriter};
 use crate::answer::Answer;
 use crate::failure::Result;
-use crate::query::{CompiledExpr, params};
+use crate::query::{CompiledExpr, Keep, Meant, params};
 use crate::statement::{Assignment, InsertValue, Update};
 
 /// SET, looked up and compiled.
@@ -76,9 +76,12 @@ pub(super) async fn plan(context: &Context<'_>, update: &Update) -> Result<Plan>
     let stored = engine
         .matching_rows(
             Arc::clone(&context.read),
-            &table.record,
-            writer.owner,
-            update.selection.as_ref(),
+            Meant {
+                table: &table.record,
+                owner: writer.owner,
+                selection: update.selection.as_ref(),
+                keep: Keep::Rows,
+            },
             &context.session,
             context.params,
         )

@@ -18,6 +18,10 @@ use types::{Error, ErrorCode, Result};
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// Longest piece of a value that an error repeats, in characters.
 const QUOTED_MAX_CHARS: usize = 40;
+/// Digits before the point from which a FLOAT is spelt with an exponent.
+const FLOAT_DIGITS: i32 = 6;
+/// The same for DOUBLE.
+const DOUBLE_DIGITS: i32 = 15;
 
 /// `value` as a column of type `to` stores it.
 ///
@@ -125,8 +129,50 @@ fn text_of(value: Value) -> Option<Value> {
     match value {
         Value::Bytes(_) => None,
         Value::Json(text) | Value::File(text) => Some(Value::Text(text)),
+        Value::Float(v) => Some(Value::Text(float_text(
+            f64::from(v),
+            &format!("{v:e}"),
+            FLOAT_DIGITS,
+        ))),
+        Value::Double(v) => Some(Value::Text(float_text(v, &format!("{v:e}"), DOUBLE_DIGITS))),
         other => Some(Value::Text(to_text(&other))),
     }
+}
+
+/// A float as PostgreSQL spells it. `scientific` has its shortest digits: `-1.5e-7`. Numbers from
+/// 10^`digits` and those below 0.0001 have an exponent.
+fn float_text(value: f64, scientific: &str, digits: i32) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+    }
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..digits).contains(&exponent) {
+        let (sign, mantissa) = match mantissa.strip_prefix('-') {
+            Some(rest) => ("-", rest),
+            None => ("", mantissa),
+        };
+        return format!("{sign}{}", plain_digits(mantissa, exponent));
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs())
+}
+
+/// `mantissa` × 10^`exponent` without an exponent; one digit stands before the mantissa's point.
+fn plain_digits(mantissa: &str, exponent: i32) -> String {
+    let digits = mantissa.replace('.', "");
+    let shift = usize::try_from(exponent.unsigned_abs()).unwrap_or(0);
+    if exponent < 0 {
+        return format!("0.{}{digits}", "0".repeat(shift.saturating_sub(1)));
+    }
+    if digits.len() <= shift + 1 {
+        return format!("{digits:0<width$}", width = shift + 1);
+    }
+    let (whole, fraction) = digits.split_at(shift + 1);
+    format!("{whole}.{fraction}")
 }
 
 fn mismatch(value: &Value, to: DataType) -> Error {

@@ -196,3 +196,29 @@ fn anything_but_bytes_is_text() {
     let error = cast(text(&"x".repeat(1 << 21)), DataType::Text).expect_err("too large");
     assert_eq!(error.code, types::ErrorCode::ValueTooLarge);
 }
+
+#[test]
+fn floats_are_spelt_as_in_postgresql() {
+    for (value, expected) in [
+        (0.0, "0"),
+        (-0.0, "-0"),
+        (1.0, "1"),
+        (-2.5, "-2.5"),
+        (0.1, "0.1"),
+        (0.0001, "0.0001"),
+        (0.000_012, "1.2e-05"),
+        (123_456_789.25, "123456789.25"),
+        (1e14, "100000000000000"),
+        (1e15, "1e+15"),
+        (1.5e300, "1.5e+300"),
+        (-5e-324, "-5e-324"),
+        (f64::NAN, "NaN"),
+        (f64::INFINITY, "Infinity"),
+        (f64::NEG_INFINITY, "-Infinity"),
+    ] {
+        good(Value::Double(value), DataType::Text, text(expected));
+    }
+    for (value, expected) in [(0.1_f32, "0.1"), (123_456.0, "123456"), (1e6, "1e+06")] {
+        good(Value::Float(value), DataType::Text, text(expected));
+    }
+}

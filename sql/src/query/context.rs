@@ -21,9 +21,11 @@ use types::schema::{AccessLevel, Role, Table, TableKind};
 use types::value::DataType;
 use types::{Error, ErrorCode};
 
+use super::bounded::{self, Budget};
 use super::convert;
 use super::functions::{self, session_function};
 use super::provider::StoredTable;
+use super::sum::checked_sum;
 use super::system;
 use crate::catalog::Catalog;
 use crate::names::SYSTEM_NAMESPACE;
@@ -47,6 +49,7 @@ pub struct Context<'a> {
     entropy: &'a Arc<dyn Entropy>,
     source: Option<Source<'a>>,
     varies: AtomicBool,
+    budget: Budget,
 }
 
 impl<'a> Context<'a> {
@@ -63,6 +66,7 @@ impl<'a> Context<'a> {
             entropy,
             source,
             varies: AtomicBool::new(false),
+            budget: Budget::new(),
         }
     }
 
@@ -193,7 +197,10 @@ impl ContextProvider for Context<'_> {
         if functions::varies(function.signature().volatility) {
             self.varies.store(true, Ordering::Relaxed);
         }
-        Some(Arc::clone(function))
+        match bounded::bounded(function, &self.budget) {
+            Some(bounded) => Some(Arc::new(bounded)),
+            None => Some(Arc::clone(function)),
+        }
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
@@ -201,7 +208,10 @@ impl ContextProvider for Context<'_> {
     }
 
     fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
-        self.state.aggregate_functions().get(name).cloned()
+        match name {
+            "sum" => Some(Arc::new(checked_sum())),
+            _ => self.state.aggregate_functions().get(name).cloned(),
+        }
     }
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {

@@ -1,7 +1,7 @@
 //! SELECT through DataFusion, over one snapshot.
 //!
-//! What is the same for all queries is built once; a query has its own view of names
-//! ([`super::context`]), its own bound on memory, and ends when its future is dropped. Nothing here
+//! What is the same for all queries is built once, and so is the bound on their memory; a query has
+//! its own view of names ([`super::context`]), and ends when its future is dropped. Nothing here
 //! reaches files: what comes in is a query, and there is neither a way to make a table of a file
 //! nor a disk to spill to.
 
@@ -13,12 +13,12 @@ use datafusion::common::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::planner::SqlToRel;
+use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast;
 use futures::TryStreamExt;
 use storage::Snapshot;
@@ -29,7 +29,7 @@ use types::{Error, ErrorCode};
 use super::context::{Context, Source};
 use super::failure::{Phase, failure};
 use super::system::SystemFacts;
-use super::{convert, lookup, params, result_names, rewrite};
+use super::{bounded, convert, lookup, params, result_names, rewrite};
 use crate::answer::{ResultColumn, Rows};
 use crate::catalog::Catalog;
 use crate::failure::Result;
@@ -54,8 +54,10 @@ impl QueryEngine {
     /// If DataFusion cannot be set up without a disk to spill to, which does no IO.
     pub fn new(facts: Arc<dyn SystemFacts>, entropy: Arc<dyn Entropy>) -> QueryEngine {
         let spilling = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+        let memory = Arc::new(GreedyMemoryPool::new(QUERY_MEMORY_MAX_BYTES));
         let runtime = RuntimeEnvBuilder::new()
             .with_disk_manager_builder(spilling)
+            .with_memory_pool(memory)
             .build_arc()
             .expect("a runtime without a disk needs nothing that can fail");
         let mut config = SessionConfig::new()
@@ -67,11 +69,12 @@ impl QueryEngine {
         options.sql_parser.map_string_types_to_utf8view = false;
         // It compares metadata too, which a cast keeps in one place and drops in the other.
         options.execution.skip_physical_aggregate_schema_check = true;
-        let state = SessionStateBuilder::new()
+        let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime)
             .with_default_features()
             .build();
+        bounded::restrict(&mut state);
         QueryEngine {
             facts,
             entropy,
@@ -153,7 +156,25 @@ impl QueryEngine {
             )
             .into());
         }
-        let bound = params::bind(query, params)?.into_owned();
+        let bound = params::bind(query, params)?;
+        let planned = self.plan_bound(&read, bound.clone(), session);
+        match planned {
+            Err(error) if result_names::are_repeated(&error) => {
+                let renamed = result_names::distinct(bound);
+                self.plan_bound(&read, renamed, session)
+            }
+            planned => planned,
+        }
+        .map_err(|error| failure(error, Phase::Planning))
+    }
+
+    fn plan_bound(
+        &self,
+        read: &Arc<dyn Snapshot>,
+        bound: ast::Query,
+        session: &Session<'_>,
+    ) -> datafusion::common::Result<LogicalPlan> {
+        let read = Arc::clone(read);
         let source = Source {
             read,
             catalog: &self.catalog,
@@ -165,13 +186,9 @@ impl QueryEngine {
             .with_allow_ddl(false)
             .with_allow_dml(false)
             .with_allow_statements(false);
-        SqlToRel::new(&context)
-            .sql_statement_to_plan(statement)
-            .and_then(|plan| {
-                reads_only.verify_plan(&plan)?;
-                rewrite::plan(plan)
-            })
-            .map_err(|error| failure(error, Phase::Planning))
+        let plan = sql_planner(&context).sql_statement_to_plan(statement)?;
+        reads_only.verify_plan(&plan)?;
+        rewrite::plan(plan)
     }
 
     async fn run(&self, plan: &LogicalPlan, columns: Vec<ResultColumn>) -> Result<Rows> {
@@ -196,11 +213,8 @@ impl QueryEngine {
         })
     }
 
-    /// What one query runs in: a bound on memory of its own.
+    /// What one query runs in; the bound on memory is that of all together.
     fn task(&self) -> Arc<TaskContext> {
-        let shared: &RuntimeEnv = self.state.runtime_env();
-        let mut runtime = shared.clone();
-        runtime.memory_pool = Arc::new(GreedyMemoryPool::new(QUERY_MEMORY_MAX_BYTES));
         Arc::new(TaskContext::new(
             None,
             String::new(),
@@ -210,9 +224,15 @@ impl QueryEngine {
             HashMap::new(),
             HashMap::new(),
             HashMap::new(),
-            Arc::new(runtime),
+            Arc::clone(self.state.runtime_env()),
         ))
     }
+}
+
+/// The planner of all our SQL: a number with a decimal point is a DECIMAL.
+pub(super) fn sql_planner<'a>(context: &'a Context<'a>) -> SqlToRel<'a, Context<'a>> {
+    let options = ParserOptions::new().with_parse_float_as_decimal(true);
+    SqlToRel::new_with_options(context, options)
 }
 
 impl std::fmt::Debug for QueryEngine {
@@ -265,9 +285,10 @@ impl Collector {
                 self.bytes += shown_bytes(&value);
                 row.push(value);
             }
-        }
-        if self.bytes > RESULT_MAX_BYTES {
-            return Err(too_large(format!("larger than {RESULT_MAX_BYTES} bytes")));
+            // After each column: many of them may show the same large value.
+            if self.bytes > RESULT_MAX_BYTES {
+                return Err(too_large(format!("larger than {RESULT_MAX_BYTES} bytes")));
+            }
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::sql::planner::{PlannerContext, SqlToRel};
+use datafusion::sql::planner::PlannerContext;
 use datafusion::sql::sqlparser::ast;
 use types::schema::Table;
 use types::value::{DataType, Value};
@@ -276,10 +276,10 @@ impl QueryEngine {
         session: &Session<'_>,
         params: &[Param],
     ) -> Result<Logical> {
-        let bound = params::bind(expr, params)?.into_owned();
+        let bound = params::bind(expr, params)?;
         let context = Context::new(&self.state, session, &self.entropy, None);
         let plan = || {
-            let planner = SqlToRel::new(&context);
+            let planner = super::engine::sql_planner(&context);
             let expr = planner.sql_to_expr(bound, &scope.schema, &mut PlannerContext::new())?;
             let expr = rewrite::expr(expr, &scope.schema)?;
             let simplify = SimplifyContext::builder()

@@ -107,8 +107,8 @@ fn described(error: &DataFusionError, phase: Phase) -> Error {
         }
         DataFusionError::ResourcesExhausted(_) => Error::new(
             ErrorCode::SqlExecutionError,
-            "the query needs more memory than one query may use: select fewer columns or rows, \
-             or add LIMIT",
+            "the query needs more memory than there is for queries at the moment: select fewer \
+             columns or rows, or add LIMIT",
         ),
         other => Error::new(ErrorCode::InternalError, clean(&other.to_string())),
     }

@@ -267,3 +267,50 @@ impl ScalarUDFImpl for CheckedText {
         )?))
     }
 }
+
+/// A FLOAT or DOUBLE as PostgreSQL spells it.
+pub fn float_text() -> ScalarUDF {
+    let types = vec![ArrowType::Float32, ArrowType::Float64];
+    ScalarUDF::new_from_impl(FloatText {
+        signature: Signature::uniform(1, types, Volatility::Immutable),
+    })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct FloatText {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for FloatText {
+    fn name(&self) -> &str {
+        "float_text"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[ArrowType]) -> Result<ArrowType> {
+        Ok(convert::arrow_type(DataType::Text))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let Some(array) = arrays.first() else {
+            return exec_err!("{} takes one argument", self.name());
+        };
+        let of = match array.data_type() {
+            ArrowType::Float32 => DataType::Float,
+            _ => DataType::Double,
+        };
+        let texts: Result<Vec<Value>> = convert::to_values(array, of)?
+            .into_iter()
+            .map(|value| {
+                cast::cast(value, DataType::Text)
+                    .map_err(|error| DataFusionError::External(Box::new(error)))
+            })
+            .collect();
+        let texts = convert::to_array(DataType::Text, &texts?)?;
+        Ok(ColumnarValue::Array(texts))
+    }
+}

@@ -30,7 +30,10 @@ pub fn value(expr: &Expr, params: &[Param]) -> Result<Option<Value>> {
             Literal::Null => Some(Value::Null),
             Literal::Boolean(v) => Some(Value::Boolean(*v)),
             Literal::Number(digits, _) => number(digits),
-            Literal::SingleQuotedString(text) => Some(Value::Text(text.clone())),
+            Literal::SingleQuotedString(text)
+            | Literal::EscapedStringLiteral(text)
+            | Literal::UnicodeStringLiteral(text) => Some(Value::Text(text.clone())),
+            Literal::DollarQuotedString(text) => Some(Value::Text(text.value.clone())),
             Literal::Placeholder(name) => Some(params::value(name, params)?.clone()),
             _ => None,
         }),
@@ -40,10 +43,12 @@ pub fn value(expr: &Expr, params: &[Param]) -> Result<Option<Value>> {
 
 /// BIGINT if it is whole and fits, else DECIMAL; DOUBLE with an exponent or too many digits.
 fn number(text: &str) -> Option<Value> {
+    let plain = text.replace('_', "");
+    let text = plain.as_str();
     if let Ok(value) = text.parse() {
         return Some(Value::BigInt(value));
     }
-    if !text.contains(['e', 'E', '_'])
+    if !text.contains(['e', 'E'])
         && let Some(fraction) = text
             .split_once('.')
             .map_or(Some(0), |(_, f)| u8::try_from(f.len()).ok())
@@ -55,7 +60,13 @@ fn number(text: &str) -> Option<Value> {
             scale: fraction,
         });
     }
-    text.replace('_', "").parse().ok().map(Value::Double)
+    text.parse().ok().map(Value::Double)
+}
+
+/// Is a number read as a DOUBLE, because of an exponent or of too many digits for a DECIMAL?
+pub fn is_double(digits: &str) -> bool {
+    let count = digits.bytes().filter(u8::is_ascii_digit).count();
+    digits.contains(['e', 'E']) || count > usize::from(DECIMAL_PRECISION_MAX)
 }
 
 /// The type of a literal; TEXT for NULL.

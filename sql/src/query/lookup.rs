@@ -246,7 +246,9 @@ pub fn column<'a>(table: &'a Table, called: &str, expr: &Expr) -> Option<&'a Col
 fn exactly(literal: &Expr, data_type: DataType, params: &[Param]) -> Option<Value> {
     let value = match literal {
         Expr::Value(literal) => match &literal.value {
-            Literal::SingleQuotedString(text) => Value::Text(text.clone()),
+            Literal::SingleQuotedString(text)
+            | Literal::EscapedStringLiteral(text)
+            | Literal::UnicodeStringLiteral(text) => Value::Text(text.clone()),
             Literal::Boolean(v) => Value::Boolean(*v),
             Literal::Number(digits, _) => Value::BigInt(digits.parse().ok()?),
             Literal::Placeholder(name) => params::value(name, params).ok()?.clone(),
@@ -260,7 +262,14 @@ fn exactly(literal: &Expr, data_type: DataType, params: &[Param]) -> Option<Valu
         | (Value::BigInt(_), DataType::BigInt) => Some(value),
         (Value::BigInt(v), DataType::SmallInt) => i16::try_from(*v).ok().map(Value::SmallInt),
         (Value::BigInt(v), DataType::Int) => i32::try_from(*v).ok().map(Value::Int),
-        (Value::Text(text), DataType::Uuid) => cast::from_text(text, data_type),
+        (
+            Value::Text(text),
+            DataType::Uuid
+            | DataType::Boolean
+            | DataType::Bytes
+            | DataType::Timestamp
+            | DataType::DateTime,
+        ) => cast::from_text(text, data_type),
         _ => None,
     }
 }

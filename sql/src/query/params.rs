@@ -1,32 +1,27 @@
 //! Parameters: `$1…` become literals before anything is planned, so that a parameter behaves as
-//! the same literal would.
+//! the same literal would; and literals get a spelling that the planner takes for what they are.
 
-use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Value as Literal, ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut,
+    CastKind, DataType as SqlType, Expr, UnaryOperator, Value as Literal, ValueWithSpan, Visit,
+    VisitMut, Visitor, VisitorMut,
 };
 use types::cell::to_text;
 use types::value::Value;
 use types::{Error, ErrorCode, Result};
 
+use super::literal;
 use crate::session::Param;
 
 /// `statement` with its parameters in place.
 ///
 /// # Errors
 /// `INVALID_PARAMETER` if there is no value for a parameter.
-pub fn bind<'a, T: Visit + VisitMut + Clone>(
-    statement: &'a T,
-    params: &[Param],
-) -> Result<Cow<'a, T>> {
-    if highest(statement)? == 0 {
-        return Ok(Cow::Borrowed(statement));
-    }
+pub fn bind<T: Visit + VisitMut + Clone>(statement: &T, params: &[Param]) -> Result<T> {
     let mut bound = statement.clone();
     match VisitMut::visit(&mut bound, &mut Binder { params }) {
-        ControlFlow::Continue(()) => Ok(Cow::Owned(bound)),
+        ControlFlow::Continue(()) => Ok(bound),
         ControlFlow::Break(error) => Err(error),
     }
 }
@@ -109,27 +104,73 @@ struct Binder<'a> {
 impl VisitorMut for Binder<'_> {
     type Break = Error;
 
-    fn pre_visit_value(&mut self, place: &mut ValueWithSpan) -> ControlFlow<Error> {
-        if let Literal::Placeholder(name) = &place.value {
-            match value(name, self.params).and_then(literal) {
-                Ok(literal) => place.value = literal,
-                Err(error) => return ControlFlow::Break(error),
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        let Expr::Value(place) = expr else {
+            return ControlFlow::Continue(());
+        };
+        if let Err(error) = self.set(place) {
+            return ControlFlow::Break(error);
+        }
+        if let Literal::Number(digits, _) = &place.value {
+            if let Some(positive) = digits.strip_prefix('-') {
+                // The sign is not part of a number: a second one before it would make a comment.
+                let positive = number_expr(positive);
+                *expr = Expr::UnaryOp {
+                    op: UnaryOperator::Minus,
+                    expr: Box::new(positive),
+                };
+            } else if literal::is_double(digits) {
+                *expr = number_expr(digits);
             }
         }
         ControlFlow::Continue(())
     }
+
+    fn pre_visit_value(&mut self, place: &mut ValueWithSpan) -> ControlFlow<Error> {
+        match self.set(place) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
 }
 
-fn literal(param: &Param) -> Result<Literal> {
+impl Binder<'_> {
+    fn set(&self, place: &mut ValueWithSpan) -> Result<()> {
+        match &place.value {
+            Literal::Placeholder(name) => place.value = of_param(value(name, self.params)?)?,
+            Literal::UnicodeStringLiteral(text) => {
+                place.value = Literal::SingleQuotedString(text.clone());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// A number without a sign: what is no DECIMAL is read as a DOUBLE.
+fn number_expr(digits: &str) -> Expr {
+    if !literal::is_double(digits) {
+        return Expr::Value(Literal::Number(digits.to_owned(), false).into());
+    }
+    let text = Literal::SingleQuotedString(digits.replace('_', ""));
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(Expr::Value(text.into())),
+        data_type: SqlType::DoublePrecision,
+        array: false,
+        format: None,
+    }
+}
+
+fn of_param(param: &Param) -> Result<Literal> {
     Ok(match param {
         Value::Null => Literal::Null,
         Value::Boolean(v) => Literal::Boolean(*v),
         Value::SmallInt(_) | Value::Int(_) | Value::BigInt(_) | Value::Decimal { .. } => {
             Literal::Number(to_text(param), false)
         }
-        // With an exponent the text is read as a double, also when it is whole.
-        Value::Float(v) if v.is_finite() => Literal::Number(format!("{v:e}"), false),
-        Value::Double(v) if v.is_finite() => Literal::Number(format!("{v:e}"), false),
+        Value::Float(v) if v.is_finite() => Literal::Number(float_digits(f64::from(*v), v), false),
+        Value::Double(v) if v.is_finite() => Literal::Number(float_digits(*v, v), false),
         Value::Text(_)
         | Value::Timestamp(_)
         | Value::DateTime(_)
@@ -146,4 +187,12 @@ fn literal(param: &Param) -> Result<Literal> {
             ));
         }
     })
+}
+
+/// The shortest digits that say a number. A whole one gets an exponent, by which it stays a double.
+fn float_digits(value: f64, shown: &(impl std::fmt::Debug + std::fmt::LowerExp)) -> String {
+    match value.fract() == 0.0 {
+        true => format!("{shown:e}"),
+        false => format!("{shown:?}"),
+    }
 }

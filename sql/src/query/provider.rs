@@ -141,7 +141,9 @@ impl TableProvider for StoredTable {
             Some(columns) => columns.clone(),
             None => (0..self.table.columns.len()).collect(),
         };
-        let ranges = ranges::key_ranges(&self.table, self.owner.as_deref(), filters);
+        let owner = self.owner.as_deref();
+        let ranges = ranges::row_ranges(&*self.read, &self.table, owner, filters);
+        let ranges = ranges.map_err(external)?;
         Ok(Arc::new(TableScan::new(self, projection, ranges, limit)?))
     }
 }

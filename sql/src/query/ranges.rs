@@ -1,19 +1,22 @@
-//! Filters on a primary key as ranges of keys.
+//! Filters on a primary key, or on all columns of an index, as ranges of keys.
 //!
 //! A range may hold more than the filter lets through, never less: the filter is evaluated again
 //! above the scan.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use datafusion::common::{Column as ColumnRef, ScalarValue};
 use datafusion::logical_expr::expr::{Between, InList};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
-use storage::KeyRange;
 use storage::keys::{encoding, rows};
-use types::schema::{Column, Table};
+use storage::{Direction, KeyRange, Snapshot};
+use types::ids::ColumnId;
+use types::schema::{Column, Index, Table};
 use types::value::{DataType, Value};
 
 use super::convert;
+use crate::catalog::versioned;
 
 /// Most ranges one scan has; what would make more is left to the filter.
 const RANGES_MAX: usize = 1_000;
@@ -38,12 +41,97 @@ enum Allowed {
 
 /// Does a filter narrow the range of keys to read?
 pub fn narrows(table: &Table, filter: &Expr) -> bool {
-    !bounds(table, filter).is_empty()
+    let is_indexed = |id| {
+        table
+            .indexes
+            .iter()
+            .any(|index| index.columns.contains(&id))
+    };
+    !bounds(table, filter).is_empty() || equalities(table, filter).into_keys().any(is_indexed)
+}
+
+/// The ranges of keys that hold every row of `owner` that passes all `filters`, as
+/// [`key_ranges`] has them, or by an index where that reads less.
+pub fn row_ranges(
+    read: &dyn Snapshot,
+    table: &Table,
+    owner: Option<&str>,
+    filters: &[Expr],
+) -> storage::Result<Vec<KeyRange>> {
+    let is_by_key = filters
+        .iter()
+        .flat_map(|f| bounds(table, f))
+        .any(|bound| bound.key_position == 0 && matches!(bound.allows, Allowed::OneOf(_)));
+    if !is_by_key && let Some(found) = by_index(read, table, owner, filters)? {
+        return Ok(found);
+    }
+    Ok(key_ranges(table, owner, filters))
+}
+
+/// The rows that an index finds, each a range of its own; none if no index has all its columns
+/// given, or if it finds too many.
+fn by_index(
+    read: &dyn Snapshot,
+    table: &Table,
+    owner: Option<&str>,
+    filters: &[Expr],
+) -> storage::Result<Option<Vec<KeyRange>>> {
+    let given: BTreeMap<ColumnId, Value> =
+        filters.iter().flat_map(|f| equalities(table, f)).collect();
+    let mut indexes: Vec<&Index> = table
+        .indexes
+        .iter()
+        .filter(|index| index.columns.iter().all(|id| given.contains_key(id)))
+        .collect();
+    // One row, rather than some; the more columns, the fewer.
+    indexes.sort_by_key(|index| (!index.unique, usize::MAX - index.columns.len()));
+    let Some(index) = indexes.first() else {
+        return Ok(None);
+    };
+    let values = index.columns.iter().filter_map(|id| given.get(id));
+    let entries = rows::index_entry(table.id, index.id, index.unique, owner, values, &[]);
+    let mut found = Vec::new();
+    for pair in read.scan(&KeyRange::prefix(&entries), Direction::Forward) {
+        let (key, stored) = pair?;
+        if found.len() == RANGES_MAX {
+            return Ok(None);
+        }
+        let (_, primary_key) = versioned(&key, &stored)?;
+        let mut start = rows::owner_prefix(table.id, owner);
+        start.extend_from_slice(primary_key);
+        let mut end = start.clone();
+        end.push(0);
+        found.push(KeyRange::new(start, end));
+    }
+    found.sort_unstable_by(|a, b| a.start.cmp(&b.start));
+    Ok(Some(found))
+}
+
+/// What a filter says that columns are equal to.
+fn equalities(table: &Table, filter: &Expr) -> BTreeMap<ColumnId, Value> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else {
+        return BTreeMap::new();
+    };
+    let (column, literal) = match (&**left, op, &**right) {
+        (left, Operator::And, right) => {
+            let mut both = equalities(table, left);
+            both.extend(equalities(table, right));
+            return both;
+        }
+        (Expr::Column(column), Operator::Eq, Expr::Literal(literal, _))
+        | (Expr::Literal(literal, _), Operator::Eq, Expr::Column(column)) => (column, literal),
+        _ => return BTreeMap::new(),
+    };
+    let equality = table.column_named(&column.name).and_then(|column| {
+        let value = key_value(column, literal)?;
+        Some((column.id, value))
+    });
+    equality.into_iter().collect()
 }
 
 /// The ranges of keys that hold every row of `owner` that passes all `filters`; ascending and
 /// disjoint. None at all: no row passes.
-pub fn key_ranges(table: &Table, owner: Option<&str>, filters: &[Expr]) -> Vec<KeyRange> {
+fn key_ranges(table: &Table, owner: Option<&str>, filters: &[Expr]) -> Vec<KeyRange> {
     let bounds: Vec<Bound> = filters.iter().flat_map(|f| bounds(table, f)).collect();
     let mut prefixes = vec![rows::owner_prefix(table.id, owner)];
     for position in 0..table.primary_key.len() {

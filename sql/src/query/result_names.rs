@@ -1,9 +1,11 @@
 //! Names of result columns: as the query spells them, without what planning adds.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
+use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::ast::{
-    Expr, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, visit_expressions_mut,
+    Expr, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, visit_expressions_mut,
 };
 
 use crate::names;
@@ -24,6 +26,10 @@ pub fn rename(query: &Query, columns: &mut [String]) {
     // A wildcard stands for any number of columns: count from the nearer end.
     let first = items.iter().position(wildcard).unwrap_or(count);
     let last = items.iter().rposition(wildcard).map_or(count, |at| at + 1);
+    if first == count && count != width {
+        // An item that stands for several columns: which they are is not in the query.
+        return;
+    }
     for (at, item) in items.iter().enumerate() {
         let column = if at < first {
             Some(at)
@@ -32,12 +38,81 @@ pub fn rename(query: &Query, columns: &mut [String]) {
         } else {
             None
         };
-        if let SelectItem::UnnamedExpr(expr) = item
-            && !matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
-            && let Some(column) = column.and_then(|at| columns.get_mut(at))
-        {
-            *column = of_expr(expr);
+        let name = match item {
+            SelectItem::UnnamedExpr(expr) => of_expr(expr),
+            SelectItem::ExprWithAlias { alias, .. } => names::fold(alias),
+            _ => continue,
+        };
+        if let Some(column) = column.and_then(|at| columns.get_mut(at)) {
+            *column = name;
         }
+    }
+}
+
+/// Is it the error for two result columns of one name? SQL has nothing against them.
+pub fn are_repeated(error: &DataFusionError) -> bool {
+    match error.find_root() {
+        DataFusionError::Plan(message) => message.contains("require unique expression names"),
+        DataFusionError::SchemaError(error, _) => matches!(
+            **error,
+            SchemaError::DuplicateQualifiedField { .. }
+                | SchemaError::DuplicateUnqualifiedField { .. }
+        ),
+        _ => false,
+    }
+}
+
+/// The query with names of its own for the result columns that another may be called like. The
+/// first of a kind keeps its name, which ORDER BY may refer to.
+pub fn distinct(mut query: Query) -> Query {
+    distinct_in(&mut query.body);
+    query
+}
+
+fn distinct_in(body: &mut SetExpr) {
+    match body {
+        SetExpr::Query(query) => distinct_in(&mut query.body),
+        SetExpr::SetOperation { left, right, .. } => {
+            distinct_in(left);
+            distinct_in(right);
+        }
+        SetExpr::Select(select) => {
+            let has_wildcard = select.projection.iter().any(|item| {
+                matches!(
+                    item,
+                    SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)
+                )
+            });
+            let mut taken = BTreeSet::new();
+            for (at, item) in select.projection.iter_mut().enumerate() {
+                let (expr, name) = match item {
+                    SelectItem::UnnamedExpr(expr) => {
+                        let name = planned_name(expr);
+                        (expr, name)
+                    }
+                    SelectItem::ExprWithAlias { expr, alias } => {
+                        let name = names::fold(alias);
+                        (expr, name)
+                    }
+                    _ => continue,
+                };
+                if taken.insert(name) && !has_wildcard {
+                    continue;
+                }
+                let alias = Ident::with_quote('"', format!("?column?{at}"));
+                let expr = expr.clone();
+                *item = SelectItem::ExprWithAlias { expr, alias };
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What planning may call a column that shows `expr`: casts and parentheses do not count.
+fn planned_name(expr: &Expr) -> String {
+    match expr {
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => planned_name(inner),
+        other => of_expr(other),
     }
 }
 

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use storage::keys::rows;
 use storage::{Direction, KeyRange, Snapshot};
 use types::ids::{ColumnId, Version};
-use types::limits::ROWS_PER_STATEMENT_MAX;
+use types::limits::{ROWS_PER_STATEMENT_MAX, ROWS_PER_STATEMENT_MAX_BYTES};
 use types::schema::Table;
 use types::value::Value;
 use types::{Error, ErrorCode, row};
@@ -26,6 +26,28 @@ use crate::session::{Param, Session};
 const CHUNK_ROWS: usize = 1_024;
 /// Stored bytes after which a chunk is closed.
 const CHUNK_BYTES: usize = 4 << 20;
+
+/// What is needed of the rows that a condition means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// All of them.
+    Rows,
+    /// Their keys and versions: `row` and `values` are empty.
+    Keys,
+}
+
+/// Which rows a statement means.
+#[derive(Clone, Copy)]
+pub struct Meant<'a> {
+    /// Of which table.
+    pub table: &'a Table,
+    /// Whose.
+    pub owner: Option<&'a str>,
+    /// Its WHERE; none: all.
+    pub selection: Option<&'a ast::Expr>,
+    /// What is needed of them.
+    pub keep: Keep,
+}
 
 /// A row as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,24 +120,29 @@ impl<'a> Decoder<'a> {
 }
 
 impl QueryEngine {
-    /// The rows of `owner` for which `selection` holds, in key order; all without one.
+    /// The rows that a statement means, in key order.
     ///
     /// # Errors
-    /// `VALUE_TOO_LARGE` beyond [`ROWS_PER_STATEMENT_MAX`] rows; otherwise as
-    /// [`QueryEngine::compile`] and [`CompiledExpr::eval`].
+    /// `VALUE_TOO_LARGE` beyond [`ROWS_PER_STATEMENT_MAX`] rows or
+    /// [`ROWS_PER_STATEMENT_MAX_BYTES`]; otherwise as [`QueryEngine::compile`] and
+    /// [`CompiledExpr::eval`].
     pub async fn matching_rows(
         &self,
         read: Arc<dyn Snapshot>,
-        table: &Table,
-        owner: Option<&str>,
-        selection: Option<&ast::Expr>,
+        meant: Meant<'_>,
         session: &Session<'_>,
         params: &[Param],
     ) -> Result<Vec<StoredRow>> {
+        let Meant {
+            table,
+            owner,
+            selection,
+            keep,
+        } = meant;
         let decoder = Decoder::new(table)?;
         let Some(selection) = selection else {
             let all = vec![KeyRange::prefix(&rows::owner_prefix(table.id, owner))];
-            return filtered(&read, &decoder, all, None).await;
+            return filtered(&read, &decoder, all, None, keep).await;
         };
         if let Some(key) = lookup::key_values(table, &table.name, selection, params) {
             let key = rows::row(table.id, owner, &key);
@@ -126,7 +153,7 @@ impl QueryEngine {
         }
         if has_subquery(selection) {
             return self
-                .by_query(read, &decoder, owner, selection, session, params)
+                .by_query(read, &decoder, (meant, selection), session, params)
                 .await;
         }
         let scope = Scope::table(table)?;
@@ -135,8 +162,9 @@ impl QueryEngine {
             .physical(&scope, &logical.expr)
             .map_err(|error| refusal(error, Phase::Planning))?;
         condition.check_condition("WHERE")?;
-        let ranges = ranges::key_ranges(table, owner, &split_conjunction_owned(logical.expr));
-        filtered(&read, &decoder, ranges, Some(&condition)).await
+        let filters = split_conjunction_owned(logical.expr);
+        let ranges = ranges::row_ranges(&*read, table, owner, &filters)?;
+        filtered(&read, &decoder, ranges, Some(&condition), keep).await
     }
 
     /// With a subquery in the condition: SELECT finds the primary keys.
@@ -144,27 +172,81 @@ impl QueryEngine {
         &self,
         read: Arc<dyn Snapshot>,
         decoder: &Decoder<'_>,
-        owner: Option<&str>,
-        selection: &ast::Expr,
+        (meant, selection): (Meant<'_>, &ast::Expr),
         session: &Session<'_>,
         params: &[Param],
     ) -> Result<Vec<StoredRow>> {
-        let query = key_query(decoder.table, selection)?;
+        let query = rows_query(decoder.table, Some(selection))?;
         let keys = self
             .query(Arc::clone(&read), &query, session, params)
             .await?;
-        let mut found = Vec::with_capacity(keys.rows.len());
-        check_count(keys.rows.len())?;
+        let mut found = Found::new(meant.keep);
         for key in keys.rows {
-            let key = rows::row(decoder.table.id, owner, &key);
+            let key = rows::row(decoder.table.id, meant.owner, &key);
             let stored = read
                 .get(&key)?
                 .ok_or_else(|| provider::corrupt(decoder.table, &key))?;
-            found.push(decoder.decode(key, &stored)?);
+            found.add(decoder.decode(key, &stored)?)?;
         }
-        found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        Ok(found)
+        found.rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Ok(found.rows)
     }
+}
+
+/// All rows of a table, whoever owns them, in key order.
+///
+/// # Errors
+/// As [`QueryEngine::matching_rows`], for too many.
+pub fn every_row(read: &dyn Snapshot, table: &Table) -> Result<Vec<StoredRow>> {
+    let decoder = Decoder::new(table)?;
+    let range = KeyRange::prefix(&rows::table_prefix(table.id));
+    let mut found = Found::new(Keep::Rows);
+    for pair in read.scan(&range, Direction::Forward) {
+        let (key, stored) = pair?;
+        found.add(decoder.decode(key, &stored)?)?;
+    }
+    Ok(found.rows)
+}
+
+/// Rows as they are found, within the bounds of a statement.
+struct Found {
+    rows: Vec<StoredRow>,
+    keep: Keep,
+    bytes: usize,
+}
+
+impl Found {
+    fn new(keep: Keep) -> Found {
+        Found {
+            rows: Vec::new(),
+            keep,
+            bytes: 0,
+        }
+    }
+
+    fn add(&mut self, mut row: StoredRow) -> types::Result<()> {
+        if self.rows.len() == ROWS_PER_STATEMENT_MAX {
+            return Err(too_much(format!("{ROWS_PER_STATEMENT_MAX} rows")));
+        }
+        if self.keep == Keep::Keys {
+            (row.row, row.values) = (Vec::new(), Vec::new());
+        }
+        self.bytes += row.key.len() + row.row.len();
+        if self.bytes > ROWS_PER_STATEMENT_MAX_BYTES {
+            return Err(too_much(format!(
+                "rows of {ROWS_PER_STATEMENT_MAX_BYTES} bytes"
+            )));
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+}
+
+fn too_much(bound: String) -> Error {
+    Error::new(
+        ErrorCode::ValueTooLarge,
+        format!("the statement is about more than {bound}; divide it"),
+    )
 }
 
 /// The rows of the ranges for which `condition` holds.
@@ -173,33 +255,24 @@ async fn filtered(
     decoder: &Decoder<'_>,
     ranges: Vec<KeyRange>,
     condition: Option<&CompiledExpr>,
+    keep: Keep,
 ) -> Result<Vec<StoredRow>> {
-    let mut found = Vec::new();
+    let mut found = Found::new(keep);
     for mut range in ranges {
         loop {
             let (chunk, next) = chunk(read, decoder, &range)?;
-            match condition {
-                None => found.extend(chunk),
-                Some(condition) => found.extend(passing(condition, chunk)?),
-            }
-            check_count(found.len())?;
+            let rows = match condition {
+                None => chunk,
+                Some(condition) => passing(condition, chunk)?,
+            };
+            rows.into_iter().try_for_each(|row| found.add(row))?;
             let Some(next) = next else { break };
             range.start = next;
             // Reading does not wait for anything, so others would not get their turn.
             tokio::task::yield_now().await;
         }
     }
-    Ok(found)
-}
-
-fn check_count(rows: usize) -> types::Result<()> {
-    if rows <= ROWS_PER_STATEMENT_MAX {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorCode::ValueTooLarge,
-        format!("the statement would change more than {ROWS_PER_STATEMENT_MAX} rows"),
-    ))
+    Ok(found.rows)
 }
 
 /// The first rows of a range, and where to go on; none at its end.
@@ -230,7 +303,8 @@ fn passing(condition: &CompiledExpr, chunk: Vec<StoredRow>) -> types::Result<Vec
         .collect())
 }
 
-fn has_subquery(expr: &ast::Expr) -> bool {
+/// Is there a query in the expression?
+pub(crate) fn has_subquery(expr: &ast::Expr) -> bool {
     let found = ast::visit_expressions(expr, |expr| match expr {
         ast::Expr::Subquery(_) | ast::Expr::Exists { .. } | ast::Expr::InSubquery { .. } => {
             ControlFlow::Break(())
@@ -241,7 +315,10 @@ fn has_subquery(expr: &ast::Expr) -> bool {
 }
 
 /// `SELECT primary key FROM table WHERE selection`.
-fn key_query(table: &Table, selection: &ast::Expr) -> types::Result<ast::Query> {
+///
+/// # Errors
+/// None that a table's names could give.
+pub fn rows_query(table: &Table, selection: Option<&ast::Expr>) -> types::Result<Box<ast::Query>> {
     let quoted = |name: &str| ast::Ident::with_quote('"', name).to_string();
     let called = quoted(&table.name);
     let key: Vec<String> = table
@@ -261,7 +338,7 @@ fn key_query(table: &Table, selection: &ast::Expr) -> types::Result<ast::Query> 
     let mut query =
         parsed.map_err(|error| Error::new(ErrorCode::InternalError, error.to_string()))?;
     if let ast::SetExpr::Select(select) = &mut *query.body {
-        select.selection = Some(selection.clone());
+        select.selection = selection.cloned();
     }
-    Ok(*query)
+    Ok(query)
 }

@@ -12,7 +12,7 @@ use types::ids::{LogIndex, NodeId, Offset, PartitionId, Term, WallTimeUs};
 use types::schema::{AccessLevel, DefaultExpr, Role, TableKind};
 use types::value::{DataType, Value};
 
-use super::context::Source;
+use super::context::{Source, may_read};
 use super::{cast, convert};
 use crate::catalog::{self, Catalog};
 use crate::session::Session;
@@ -72,6 +72,117 @@ pub struct TopicOffsetRow {
     pub updated_at: Option<WallTimeUs>,
 }
 
+/// Columns of a system table.
+type Columns = &'static [(&'static str, DataType)];
+
+const NAMESPACES: Columns = &[
+    ("namespace_id", DataType::Text),
+    ("name", DataType::Text),
+    ("created_at", DataType::Timestamp),
+];
+const TABLES: Columns = &[
+    ("table_id", DataType::Text),
+    ("namespace_id", DataType::Text),
+    ("table_name", DataType::Text),
+    ("table_type", DataType::Text),
+    ("access_level", DataType::Text),
+    ("schema_version", DataType::BigInt),
+    ("created_at", DataType::Timestamp),
+];
+const COLUMNS: Columns = &[
+    ("namespace_id", DataType::Text),
+    ("table_name", DataType::Text),
+    ("column_name", DataType::Text),
+    ("ordinal_position", DataType::Int),
+    ("data_type", DataType::Text),
+    ("is_nullable", DataType::Boolean),
+    ("is_primary_key", DataType::Boolean),
+    ("column_default", DataType::Text),
+];
+const USERS: Columns = &[
+    ("user_id", DataType::Text),
+    ("role", DataType::Text),
+    ("email", DataType::Text),
+    ("created_at", DataType::Timestamp),
+    ("updated_at", DataType::Timestamp),
+];
+const TOPICS: Columns = &[
+    ("topic_id", DataType::Text),
+    ("namespace_id", DataType::Text),
+    ("name", DataType::Text),
+    ("partitions", DataType::Int),
+    ("retention_seconds", DataType::BigInt),
+    ("retention_max_bytes", DataType::BigInt),
+    ("routes", DataType::Text),
+    ("created_at", DataType::Timestamp),
+    ("updated_at", DataType::Timestamp),
+];
+const TOPIC_OFFSETS: Columns = &[
+    ("topic_id", DataType::Text),
+    ("group_id", DataType::Text),
+    ("partition_id", DataType::Int),
+    ("last_acked_offset", DataType::BigInt),
+    ("updated_at", DataType::Timestamp),
+];
+const CLUSTER: Columns = &[
+    ("node_id", DataType::BigInt),
+    ("role", DataType::Text),
+    ("status", DataType::Text),
+    ("rpc_addr", DataType::Text),
+    ("api_addr", DataType::Text),
+    ("is_self", DataType::Boolean),
+    ("is_leader", DataType::Boolean),
+    ("current_term", DataType::BigInt),
+    ("last_applied_log", DataType::BigInt),
+    ("snapshot_index", DataType::BigInt),
+    ("replication_lag", DataType::BigInt),
+    ("hostname", DataType::Text),
+    ("version", DataType::Text),
+];
+const AUDIT_LOG: Columns = &[
+    ("audit_id", DataType::Text),
+    ("timestamp", DataType::Timestamp),
+    ("actor_user_id", DataType::Text),
+    ("action", DataType::Text),
+    ("target", DataType::Text),
+    ("details", DataType::Text),
+    ("ip_address", DataType::Text),
+    ("subject_user_id", DataType::Text),
+];
+
+/// The system tables, by name.
+const TABLES_OF_SYSTEM: [(&str, Columns); 8] = [
+    ("audit_log", AUDIT_LOG),
+    ("cluster", CLUSTER),
+    ("columns", COLUMNS),
+    ("namespaces", NAMESPACES),
+    ("tables", TABLES),
+    ("topic_offsets", TOPIC_OFFSETS),
+    ("topics", TOPICS),
+    ("users", USERS),
+];
+
+/// The names of the system tables.
+pub fn table_names() -> impl Iterator<Item = &'static str> {
+    TABLES_OF_SYSTEM.iter().map(|(name, _)| *name)
+}
+
+/// The columns of the system table of this name; none if there is none.
+///
+/// # Errors
+/// `PERMISSION_DENIED` for what the session's role may not see.
+pub fn table_columns(name: &str, session: &Session<'_>) -> types::Result<Option<Columns>> {
+    if name == "audit_log" && session.role < Role::Dba {
+        let message = "system.audit_log needs role dba";
+        return Err(types::Error::new(
+            types::ErrorCode::PermissionDenied,
+            message,
+        ));
+    }
+    let found = TABLES_OF_SYSTEM.iter().find(|(known, _)| *known == name);
+    Ok(found.map(|(_, columns)| *columns))
+}
+
 /// The system table of this name; none if there is none.
 ///
 /// # Errors
@@ -81,20 +192,16 @@ pub fn table(
     source: &Source<'_>,
     session: &Session<'_>,
 ) -> Result<Option<Arc<dyn TableProvider>>> {
+    table_columns(name, session).map_err(|error| DataFusionError::External(Box::new(error)))?;
     let read = source.read.as_ref();
     let builder = match name {
         "namespaces" => namespaces(read, source.catalog),
         "tables" => tables(read, source.catalog),
-        "columns" => columns(read, source.catalog),
+        "columns" => columns(read, source.catalog, session),
         "users" => users(read, source.catalog, session),
-        "topics" => topics(read, source.catalog),
+        "topics" => topics(read, source.catalog, session),
         "topic_offsets" => topic_offsets(read, source.facts),
         "cluster" => Ok(cluster(source.facts)),
-        "audit_log" if session.role < Role::Dba => {
-            let message = "system.audit_log needs role dba";
-            let error = types::Error::new(types::ErrorCode::PermissionDenied, message);
-            return Err(DataFusionError::External(Box::new(error)));
-        }
         "audit_log" => audit_log(read),
         _ => return Ok(None),
     };
@@ -104,14 +211,14 @@ pub fn table(
 
 /// A table in the making: columns, and rows in their order.
 struct Builder {
-    columns: Vec<(&'static str, DataType)>,
+    columns: Columns,
     rows: Vec<Vec<Value>>,
 }
 
 impl Builder {
-    fn new(columns: &[(&'static str, DataType)]) -> Builder {
+    fn new(columns: Columns) -> Builder {
         Builder {
-            columns: columns.to_vec(),
+            columns,
             rows: Vec::new(),
         }
     }
@@ -137,11 +244,7 @@ impl Builder {
 }
 
 fn namespaces(read: &dyn Read, catalog: &Catalog) -> storage::Result<Builder> {
-    let mut table = Builder::new(&[
-        ("namespace_id", DataType::Text),
-        ("name", DataType::Text),
-        ("created_at", DataType::Timestamp),
-    ]);
+    let mut table = Builder::new(NAMESPACES);
     for namespace in catalog.all_namespaces(read)? {
         let namespace = namespace.record;
         table.rows.push(vec![
@@ -154,15 +257,7 @@ fn namespaces(read: &dyn Read, catalog: &Catalog) -> storage::Result<Builder> {
 }
 
 fn tables(read: &dyn Read, catalog: &Catalog) -> storage::Result<Builder> {
-    let mut rows = Builder::new(&[
-        ("table_id", DataType::Text),
-        ("namespace_id", DataType::Text),
-        ("table_name", DataType::Text),
-        ("table_type", DataType::Text),
-        ("access_level", DataType::Text),
-        ("schema_version", DataType::BigInt),
-        ("created_at", DataType::Timestamp),
-    ]);
+    let mut rows = Builder::new(TABLES);
     for table in catalog.all_tables(read)? {
         let table = table.record;
         rows.rows.push(vec![
@@ -181,19 +276,14 @@ fn tables(read: &dyn Read, catalog: &Catalog) -> storage::Result<Builder> {
     Ok(rows)
 }
 
-fn columns(read: &dyn Read, catalog: &Catalog) -> storage::Result<Builder> {
-    let mut rows = Builder::new(&[
-        ("namespace_id", DataType::Text),
-        ("table_name", DataType::Text),
-        ("column_name", DataType::Text),
-        ("ordinal_position", DataType::Int),
-        ("data_type", DataType::Text),
-        ("is_nullable", DataType::Boolean),
-        ("is_primary_key", DataType::Boolean),
-        ("column_default", DataType::Text),
-    ]);
+/// Of the tables that DESCRIBE shows the session.
+fn columns(read: &dyn Read, catalog: &Catalog, session: &Session<'_>) -> storage::Result<Builder> {
+    let mut rows = Builder::new(COLUMNS);
     for table in catalog.all_tables(read)? {
         let table = table.record;
+        if may_read(&table, session).is_err() {
+            continue;
+        }
         for (position, column) in (1..).zip(&table.columns) {
             let in_key = table.primary_key.contains(&column.id);
             rows.rows.push(vec![
@@ -215,13 +305,7 @@ fn columns(read: &dyn Read, catalog: &Catalog) -> storage::Result<Builder> {
 }
 
 fn users(read: &dyn Read, catalog: &Catalog, session: &Session<'_>) -> storage::Result<Builder> {
-    let mut table = Builder::new(&[
-        ("user_id", DataType::Text),
-        ("role", DataType::Text),
-        ("email", DataType::Text),
-        ("created_at", DataType::Timestamp),
-        ("updated_at", DataType::Timestamp),
-    ]);
+    let mut table = Builder::new(USERS);
     let users = match session.role {
         Role::Dba | Role::System => catalog.all_users(read)?,
         // Others see themselves.
@@ -240,19 +324,11 @@ fn users(read: &dyn Read, catalog: &Catalog, session: &Session<'_>) -> storage::
     Ok(table)
 }
 
-fn topics(read: &dyn Read, catalog: &Catalog) -> storage::Result<Builder> {
-    let mut rows = Builder::new(&[
-        ("topic_id", DataType::Text),
-        ("namespace_id", DataType::Text),
-        ("name", DataType::Text),
-        ("partitions", DataType::Int),
-        ("retention_seconds", DataType::BigInt),
-        ("retention_max_bytes", DataType::BigInt),
-        ("routes", DataType::Text),
-        ("created_at", DataType::Timestamp),
-        ("updated_at", DataType::Timestamp),
-    ]);
-    let tables = catalog.all_tables(read)?;
+/// With the routes from tables that DESCRIBE shows the session.
+fn topics(read: &dyn Read, catalog: &Catalog, session: &Session<'_>) -> storage::Result<Builder> {
+    let mut rows = Builder::new(TOPICS);
+    let mut tables = catalog.all_tables(read)?;
+    tables.retain(|table| may_read(&table.record, session).is_ok());
     for topic in catalog.all_topics(read)? {
         let topic = topic.record;
         let routes: Vec<serde_json::Value> = tables
@@ -284,13 +360,7 @@ fn topics(read: &dyn Read, catalog: &Catalog) -> storage::Result<Builder> {
 }
 
 fn topic_offsets(read: &dyn Read, facts: &Arc<dyn SystemFacts>) -> storage::Result<Builder> {
-    let mut table = Builder::new(&[
-        ("topic_id", DataType::Text),
-        ("group_id", DataType::Text),
-        ("partition_id", DataType::Int),
-        ("last_acked_offset", DataType::BigInt),
-        ("updated_at", DataType::Timestamp),
-    ]);
+    let mut table = Builder::new(TOPIC_OFFSETS);
     for row in facts.topic_offsets(read)? {
         table.rows.push(vec![
             Value::Text(row.topic_id),
@@ -304,21 +374,7 @@ fn topic_offsets(read: &dyn Read, facts: &Arc<dyn SystemFacts>) -> storage::Resu
 }
 
 fn cluster(facts: &Arc<dyn SystemFacts>) -> Builder {
-    let mut table = Builder::new(&[
-        ("node_id", DataType::BigInt),
-        ("role", DataType::Text),
-        ("status", DataType::Text),
-        ("rpc_addr", DataType::Text),
-        ("api_addr", DataType::Text),
-        ("is_self", DataType::Boolean),
-        ("is_leader", DataType::Boolean),
-        ("current_term", DataType::BigInt),
-        ("last_applied_log", DataType::BigInt),
-        ("snapshot_index", DataType::BigInt),
-        ("replication_lag", DataType::BigInt),
-        ("hostname", DataType::Text),
-        ("version", DataType::Text),
-    ]);
+    let mut table = Builder::new(CLUSTER);
     for row in facts.cluster() {
         table.rows.push(vec![
             optional_number(Some(row.node_id)),
@@ -340,16 +396,7 @@ fn cluster(facts: &Arc<dyn SystemFacts>) -> Builder {
 }
 
 fn audit_log(read: &dyn Read) -> storage::Result<Builder> {
-    let mut table = Builder::new(&[
-        ("audit_id", DataType::Text),
-        ("timestamp", DataType::Timestamp),
-        ("actor_user_id", DataType::Text),
-        ("action", DataType::Text),
-        ("target", DataType::Text),
-        ("details", DataType::Text),
-        ("ip_address", DataType::Text),
-        ("subject_user_id", DataType::Text),
-    ]);
+    let mut table = Builder::new(AUDIT_LOG);
     for ((index, ordinal), line) in catalog::audit_log(read)? {
         table.rows.push(vec![
             Value::Text(format!("{index}-{ordinal}")),

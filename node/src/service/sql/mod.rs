@@ -11,8 +11,10 @@ mod render;
 mod transaction;
 mod write;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use sql::{Catalog, Param, Planner, Session, Statement, StatementCache};
 use tokio::sync::Semaphore;
 use types::ids::LogIndex;
@@ -100,7 +102,7 @@ impl SqlService {
                 .read(Arc::clone(&view.state), statement, session, params)
                 .await
         };
-        match tokio::time::timeout_at(call.deadline.into(), run).await {
+        match tokio::time::timeout_at(call.deadline.into(), unpanicked(run)).await {
             Ok(answer) => self.checked(answer),
             Err(_) => Err(too_late("the query did not finish in time")),
         }
@@ -138,6 +140,16 @@ impl SqlService {
     }
 }
 
+/// A panic while a statement is evaluated is that statement's INTERNAL_ERROR, and nobody else's.
+async fn unpanicked<T>(run: impl Future<Output = sql::Result<T>>) -> sql::Result<T> {
+    // What outlives it are caches, which are whole after every step.
+    let outcome = AssertUnwindSafe(run).catch_unwind().await;
+    outcome.unwrap_or_else(|_| {
+        let message = "the statement met a defect of the server; it changed nothing";
+        Err(Error::new(ErrorCode::InternalError, message).into())
+    })
+}
+
 /// The result of one statement, as JSON without its closing brace and receipt.
 struct Fragment {
     json: String,
@@ -150,4 +162,19 @@ struct Fragment {
 /// INVALID_SQL.
 fn invalid(message: &str) -> Error {
     Error::new(ErrorCode::InvalidSql, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_one_statement() {
+        let panics = async { panic!("a defect") };
+        match unpanicked::<()>(panics).await {
+            Err(sql::Failure::Refused(error)) => assert_eq!(error.code, ErrorCode::InternalError),
+            other => panic!("{other:?}"),
+        }
+        assert!(unpanicked(async { Ok(1) }).await.is_ok());
+    }
 }

@@ -83,6 +83,11 @@ impl Batch<'_> {
                 (end.receipt, end.index) = (last.receipt.take(), last.index);
             }
             fragments.append(&mut inner);
+            let chosen = unit.statements.iter().rev().find_map(|s| match s {
+                Statement::Use(namespace) => Some(namespace.clone()),
+                _ => None,
+            });
+            self.namespace = chosen.or(self.namespace.take());
         } else {
             fragments.append(&mut self.rehearse(&unit).await?);
         }

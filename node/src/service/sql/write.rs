@@ -6,18 +6,17 @@ use bytes::Bytes;
 use prost::Message;
 use raft::apply::idempotency;
 use sha2::{Digest, Sha256};
-use sql::{Answer, Statement};
+use sql::{Answer, Session, Statement};
 use storage::{Batch as Overlay, Snapshot};
 use types::command::{Command, Envelope, Expectation, Idempotency};
 use types::ids::{LogIndex, Term};
 use types::limits::{ENVELOPE_MAX_BYTES, IDEMPOTENCY_ANSWER_MAX_BYTES, REPLAN_MAX};
 use types::outcome::{AppendedRange, CommandResult, Outcome, Rejection, Replayed};
-use types::schema::User;
 use types::{Error, ErrorCode, Result};
 
 use super::batch::Batch;
 use super::render::{self, ReceiptRange};
-use super::{Fragment, SqlService};
+use super::{Fragment, SqlService, unpanicked};
 use crate::service::call::Failure;
 use crate::service::consensus::View;
 
@@ -40,6 +39,17 @@ struct Planned {
     commands_upto: Vec<usize>,
     /// The results, as JSON without closing brace and receipt.
     results: Vec<String>,
+    /// The lines of `commands` that tell of EXECUTE AS USER: they stay if the rest is rolled back.
+    audits: Vec<Command>,
+}
+
+/// Why a unit cannot be planned.
+struct Unplanned {
+    /// The statement's place in the request.
+    at: usize,
+    error: Error,
+    /// The lines that tell of EXECUTE AS USER in it and before it.
+    audits: Vec<Command>,
 }
 
 impl Planned {
@@ -69,7 +79,8 @@ impl Batch<'_> {
                 .planning_view_for(self.call)
                 .await
                 .map_err(at_end)?;
-            let planned = match self.replay(&view, last).map_err(|e| at_end(e.into()))? {
+            let replay = self.replay(&view, last, unit.statements.len());
+            let planned = match replay.map_err(|e| at_end(e.into()))? {
                 Some(fragments) => return Ok(fragments),
                 None => self.plan(&view, unit).await,
             };
@@ -78,7 +89,7 @@ impl Batch<'_> {
             if !proposes && !self.is_fresh(&view).await.map_err(|e| at_end(e.into()))? {
                 continue;
             }
-            let planned = planned.map_err(|(at, error)| (at, error.into()))?;
+            let planned = self.audited(planned, term).await?;
             if !proposes && !self.is_remembered(unit) {
                 let fragment = |json| Fragment {
                     json,
@@ -104,7 +115,7 @@ impl Batch<'_> {
                 }
                 Outcome::Replayed(replayed) => {
                     return self
-                        .replayed(&replayed)
+                        .replayed(&replayed, unit.statements.len())
                         .map_err(|error| at_end(error.into()));
                 }
                 Outcome::Rejected(Rejection::Refused { command, error }) => {
@@ -132,18 +143,60 @@ impl Batch<'_> {
         &mut self,
         unit: &Unit<'_>,
     ) -> Result<Vec<Fragment>, (usize, Failure)> {
-        let at_first = |error: Error| (unit.first, Failure::Error(error));
-        let view = self.view().await.map_err(at_first)?;
-        let planned = self
-            .plan(&view, unit)
+        let at_first = |failure: Failure| (unit.first, failure);
+        let view = self.view().await.map_err(|e| at_first(e.into()))?;
+        let consensus = &self.service.consensus;
+        let (_, term) = consensus
+            .planning_view_for(self.call)
             .await
-            .map_err(|(at, error)| (at, error.into()))?;
+            .map_err(at_first)?;
+        let planned = self.plan(&view, unit).await;
+        let planned = self.audited(planned, term).await?;
+        self.audit(planned.audits, term).await.map_err(at_first)?;
         let fragment = |json| Fragment {
             json,
             receipt: None,
             index: view.index,
         };
         Ok(planned.results.into_iter().map(fragment).collect())
+    }
+
+    /// The plan; or the error, once the lines are committed that tell whose rows were looked at on
+    /// the way to it.
+    async fn audited(
+        &self,
+        planned: Result<Planned, Unplanned>,
+        term: Term,
+    ) -> Result<Planned, (usize, Failure)> {
+        match planned {
+            Ok(planned) => Ok(planned),
+            Err(Unplanned { at, error, audits }) => {
+                self.audit(audits, term)
+                    .await
+                    .map_err(|failure| (at, failure))?;
+                Err((at, error.into()))
+            }
+        }
+    }
+
+    /// Commits lines for the audit log by themselves.
+    async fn audit(&self, audits: Vec<Command>, term: Term) -> Result<(), Failure> {
+        if audits.is_empty() {
+            return Ok(());
+        }
+        let envelope = Envelope {
+            request_id: Bytes::copy_from_slice(&self.call.request),
+            term,
+            actor: self.caller()?.user.clone(),
+            expectations: Vec::new(),
+            commands: audits,
+            idempotency: None,
+        };
+        let proposed = self.service.consensus.propose(envelope, self.call.deadline);
+        match proposed.await? {
+            (_, Outcome::Rejected(Rejection::Refused { error, .. })) => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Does the view show everything that was answered before this request came?
@@ -159,32 +212,54 @@ impl Batch<'_> {
         Ok(false)
     }
 
-    /// Plans all statements of a unit, each on what those before it would leave.
-    async fn plan(&self, view: &View, unit: &Unit<'_>) -> Result<Planned, (usize, Error)> {
-        let caller = self.caller().map_err(|error| (unit.first, error))?;
-        let user = self
-            .service
-            .account(view, caller)
-            .map_err(|error| (unit.first, error))?;
+    /// Plans all statements of a unit, each on what those before it would leave. They share one
+    /// time, and USE holds for those behind it.
+    async fn plan(&self, view: &View, unit: &Unit<'_>) -> Result<Planned, Unplanned> {
         let mut planned = Planned::default();
+        match self.plan_all(view, unit, &mut planned).await {
+            Ok(()) => Ok(planned),
+            Err((at, error)) => Err(Unplanned {
+                at,
+                error,
+                audits: planned.audits,
+            }),
+        }
+    }
+
+    async fn plan_all(
+        &self,
+        view: &View,
+        unit: &Unit<'_>,
+        planned: &mut Planned,
+    ) -> Result<(), (usize, Error)> {
+        let at_first = |error| (unit.first, error);
+        let caller = self.caller().map_err(at_first)?;
+        let user = self.service.account(view, caller).map_err(at_first)?;
+        let namespace = self.namespace.as_deref();
+        let mut session = self.service.session(&user, caller, namespace);
         let mut room = self.room();
         let mut state = Arc::clone(&view.state);
         let mut ordinal = 0;
         let mut transaction = sql::Transaction::default();
         for (offset, statement) in unit.statements.iter().enumerate() {
-            let at = unit.first + offset;
+            let at_this = |error| (unit.first + offset, error);
+            let audit = self.service.planner.audit(&*state, statement, &session);
+            let audit = self.service.checked(audit).map_err(at_this)?;
+            planned.audits.extend(audit);
             let plan = self
-                .plan_one(&state, statement, &user, unit.transaction)
+                .plan_one(&state, statement, &session, unit.transaction)
                 .await
-                .map_err(|error| (at, error))?;
+                .map_err(at_this)?;
             let acting_as = match statement {
                 Statement::ExecuteAs(execute) => &execute.user,
                 _ => &user.name,
             };
-            let result = render::result(&plan.answer, acting_as, room);
-            let result = result.map_err(|error| (at, error))?;
+            let result = render::result(&plan.answer, acting_as, room).map_err(at_this)?;
             room = room.saturating_sub(result.len());
             planned.results.push(result);
+            if let Statement::Use(namespace) = statement {
+                session.namespace = Some(namespace);
+            }
             if unit.transaction && plan.writes && offset + 1 < unit.statements.len() {
                 let mut overlay = Overlay::new(state);
                 sql::overlay(&mut overlay, &plan, &mut ordinal);
@@ -197,26 +272,24 @@ impl Batch<'_> {
             }
         }
         (planned.expectations, planned.commands) = transaction.into_parts();
-        Ok(planned)
+        Ok(())
     }
 
     async fn plan_one(
         &self,
         state: &Arc<dyn Snapshot>,
         statement: &Statement,
-        user: &User,
+        session: &Session<'_>,
         transaction: bool,
     ) -> Result<sql::Plan> {
         let service = self.service;
-        let namespace = self.namespace.as_deref();
-        let session = service.session(user, self.caller()?, namespace);
         if statement.is_read() {
             let view = View {
                 index: 0,
                 state: Arc::clone(state),
             };
             let answer = service
-                .read(&view, statement, &session, self.params, self.call)
+                .read(&view, statement, session, self.params, self.call)
                 .await?;
             return Ok(sql::Plan {
                 expectations: Vec::new(),
@@ -225,11 +298,19 @@ impl Batch<'_> {
                 writes: false,
             });
         }
-        let state = Arc::clone(state);
-        let plan = service
-            .planner
-            .plan(state, statement, &session, self.params, transaction);
-        match tokio::time::timeout_at(self.call.deadline.into(), plan).await {
+        let plan = async {
+            let _running = match sql::runs_query(statement) {
+                // The semaphore is never closed.
+                true => Some(service.queries.acquire().await),
+                false => None,
+            };
+            let state = Arc::clone(state);
+            service
+                .planner
+                .plan(state, statement, session, self.params, transaction)
+                .await
+        };
+        match tokio::time::timeout_at(self.call.deadline.into(), unpanicked(plan)).await {
             Ok(plan) => service.checked(plan),
             Err(_) => Err(Error::new(
                 ErrorCode::DeadlineExceeded,
@@ -282,7 +363,7 @@ impl Batch<'_> {
     }
 
     /// The first answer, if this very request was committed before.
-    fn replay(&self, view: &View, last: usize) -> Result<Option<Vec<Fragment>>> {
+    fn replay(&self, view: &View, last: usize, statements: usize) -> Result<Option<Vec<Fragment>>> {
         let Some(key) = &self.call.idempotency_key else {
             return Ok(None);
         };
@@ -295,16 +376,17 @@ impl Batch<'_> {
             return Ok(None);
         };
         match record.answer_to(&self.request_hash()) {
-            Outcome::Replayed(replayed) => self.replayed(&replayed).map(Some),
+            Outcome::Replayed(replayed) => self.replayed(&replayed, statements).map(Some),
             _ => Err(key_reused()),
         }
     }
 
-    fn replayed(&self, replayed: &Replayed) -> Result<Vec<Fragment>> {
+    /// The stored results; for an answer that was not kept one a statement that says so.
+    fn replayed(&self, replayed: &Replayed, statements: usize) -> Result<Vec<Fragment>> {
         let stored = String::from_utf8(replayed.answer.to_vec()).unwrap_or_default();
         let results = if stored.is_empty() {
             let answer = Answer::done("Done before; the answer was too large to be kept");
-            vec![render::result(&answer, &self.caller()?.user, self.room())?]
+            vec![render::result(&answer, &self.caller()?.user, self.room())?; statements]
         } else {
             stored.split(SEPARATOR).map(str::to_owned).collect()
         };

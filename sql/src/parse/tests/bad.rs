@@ -98,12 +98,19 @@ const BAD: &[(&str, (u64, u64), &str)] = &[
     ),
     ("CREATE TABLE a.b.c (a INT)", (1, 17), "at most two parts"),
     ("CREATE TABLE select (a INT)", (1, 14), "reserved word"),
-    ("CREATE INDEX i ON t (a)", (1, 8), "not supported yet"),
+    ("CREATE INDEX ON t (a)", (1, 14), "reserved word"),
+    ("CREATE INDEX i ON t (a) WHERE a > 1", (1, 25), "all rows"),
+    ("CREATE INDEX i ON t ()", (1, 22), "expected a column"),
+    ("DROP INDEX", (1, 11), "expected an index"),
+    ("ALTER TABLE t", (1, 14), "expected ADD"),
     (
-        "ALTER TABLE t ADD COLUMN b INT",
-        (1, 7),
-        "not supported yet",
+        "ALTER TABLE t ADD COLUMN b INT UNIQUE",
+        (1, 26),
+        "CREATE UNIQUE INDEX",
     ),
+    ("ALTER TABLE t ADD b INT, ADD c INT", (1, 24), "one change"),
+    ("ALTER TABLE t ALTER b SET", (1, 23), "expected SET DEFAULT"),
+    ("ALTER TABLE t RENAME TO u", (1, 22), "cannot be renamed"),
     ("CREATE NAMESPACE IF EXISTS n", (1, 21), "expected NOT"),
     ("DROP VIEW v", (1, 6), "expected NAMESPACE"),
     ("INSERT t VALUES (1)", (1, 8), "expected INTO"),
@@ -214,11 +221,7 @@ const BAD: &[(&str, (u64, u64), &str)] = &[
     ),
     ("ROLLBACK TO SAVEPOINT s", (1, 10), "savepoints"),
     ("SHOW COLUMNS", (1, 6), "NAMESPACES or TABLES"),
-    (
-        "EXPLAIN INSERT INTO t VALUES (1)",
-        (1, 9),
-        "expected a query",
-    ),
+    ("EXPLAIN CREATE TABLE t (a INT)", (1, 9), "expected SELECT"),
 ];
 
 #[test]

@@ -1,5 +1,9 @@
 //! What is understood, and as what.
 
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{Expr, visit_expressions};
+use proptest::prelude::*;
 use types::command::Position;
 use types::schema::{AccessLevel, DefaultExpr, PayloadMode, Role, RowOp, TableKind};
 use types::value::DataType;
@@ -441,6 +445,7 @@ fn reads_are_known_as_such() {
     for (text, is_read) in [
         ("SELECT 1", true),
         ("EXPLAIN SELECT 1", true),
+        ("EXPLAIN DELETE FROM t", true),
         ("SHOW TABLES IN n", true),
         ("USE n", true),
         ("CONSUME FROM n.t", true),
@@ -450,4 +455,108 @@ fn reads_are_known_as_such() {
     ] {
         assert_eq!(one(text).is_read(), is_read, "{text}");
     }
+}
+
+#[test]
+fn letters_outside_ascii_do_not_fold() {
+    let create = table("CREATE TABLE n.ÄB (Öl INT PRIMARY KEY)");
+    assert_eq!(create.name, name("n.Äb"));
+    assert_eq!(create.columns[0].name, "Öl");
+}
+
+#[test]
+fn generated_is_a_name() {
+    let create = table("CREATE TABLE t (generated INT PRIMARY KEY, v INT)");
+    assert_eq!(create.columns[0].name, "generated");
+}
+
+/// The texts in an expression, in order.
+fn texts(expr: &Expr) -> Vec<String> {
+    let mut found = Vec::new();
+    let _: ControlFlow<()> = visit_expressions(expr, |expr| {
+        if let Some(types::value::Value::Text(text)) = crate::query::literal_value(expr) {
+            found.push(text);
+        }
+        ControlFlow::Continue(())
+    });
+    found
+}
+
+proptest! {
+    #[test]
+    fn expressions_survive_as_text(text in "[a'\\\\\"$é\n\t%]{0,12}", any in ".{0,8}") {
+        for literal in [text, any] {
+            let quoted = literal.replace('\'', "''");
+            let sql = format!("author = '{quoted}' AND \"a b\" <> lower('{quoted}') || 'x'");
+            let expr = crate::parse::expression(&sql).expect(&sql);
+            let kept = crate::parse::expression_text(&expr).expect(&sql);
+            let again = crate::parse::expression(&kept).expect(&kept);
+            assert_eq!(texts(&expr)[0], literal, "{sql}");
+            assert_eq!(texts(&again), texts(&expr), "{kept}");
+        }
+    }
+}
+
+#[test]
+fn tables_are_altered_and_indexed() {
+    let alter = |text: &str| match one(text) {
+        Statement::AlterTable(alter) => alter.change,
+        other => panic!("{other:?}"),
+    };
+    let column = || "c".to_owned();
+    assert_eq!(
+        alter("ALTER TABLE n.t ADD COLUMN IF NOT EXISTS c INT NOT NULL DEFAULT 1"),
+        TableChange::Add {
+            column: ColumnDefinition {
+                name: column(),
+                data_type: DataType::Int,
+                nullable: false,
+                default: Some(DefaultExpr::Literal("1".to_owned())),
+            },
+            if_not_exists: true,
+        }
+    );
+    let if_exists = true;
+    assert_eq!(
+        alter("ALTER TABLE t DROP IF EXISTS c CASCADE"),
+        TableChange::Drop {
+            column: column(),
+            if_exists
+        }
+    );
+    let to = "d".to_owned();
+    assert_eq!(
+        alter("ALTER TABLE t RENAME c TO d"),
+        TableChange::Rename {
+            column: column(),
+            to
+        }
+    );
+    for (text, default) in [
+        (
+            "ALTER TABLE t ALTER c SET DEFAULT NOW()",
+            Some(DefaultExpr::Now),
+        ),
+        ("ALTER TABLE t ALTER COLUMN c DROP DEFAULT", None),
+    ] {
+        let column = column();
+        assert_eq!(alter(text), TableChange::Default { column, default });
+    }
+    for (text, nullable) in [
+        ("ALTER TABLE t ALTER c SET NOT NULL", false),
+        ("ALTER TABLE t ALTER COLUMN c DROP NOT NULL", true),
+    ] {
+        let column = column();
+        assert_eq!(alter(text), TableChange::Nullable { column, nullable });
+    }
+    assert_eq!(
+        one("CREATE UNIQUE INDEX IF NOT EXISTS i ON n.t (a, b)"),
+        Statement::CreateIndex(CreateIndex {
+            name: "i".to_owned(),
+            if_not_exists: true,
+            unique: true,
+            table: name("n.t"),
+            columns: vec!["a".to_owned(), "b".to_owned()],
+        })
+    );
 }

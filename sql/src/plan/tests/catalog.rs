@@ -306,8 +306,21 @@ fn showing() {
     let database = Database::seeded();
     assert_eq!(
         database.texts("u", "SHOW NAMESPACES"),
-        ["demo|2026-04-18T12:00:00Z"]
+        ["demo|2026-04-18T12:00:00Z", "system|"]
     );
+    let tables = database.texts("u", "SHOW TABLES IN system");
+    assert!(
+        tables.contains(&"system|users|SYSTEM|".to_owned()),
+        "{tables:?}"
+    );
+    assert_eq!(
+        database.texts("u", "DESCRIBE system.namespaces")[1],
+        "name|TEXT|true|false|"
+    );
+    let error = database.refused("u", "DESCRIBE system.audit_log");
+    assert_error(&error, ErrorCode::PermissionDenied, "dba");
+    let error = database.refused("u", "DESCRIBE system.nothing");
+    assert_error(&error, ErrorCode::TableNotFound, "system.nothing");
     let table = "demo|messages|USER|2026-04-18T12:00:00Z";
     assert_eq!(database.texts("u", "SHOW TABLES"), [table]);
     assert_eq!(database.texts("u", "SHOW TABLES IN demo"), [table]);

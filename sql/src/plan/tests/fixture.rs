@@ -379,6 +379,19 @@ fn holds(state: &dyn Read, expectation: &Expectation) -> bool {
             .scan(&KeyRange::prefix(&expectation.key), Direction::Forward)
             .next()
             .is_none(),
+        ExpectationKind::PrefixUnchanged => {
+            let versions: Vec<Version> = state
+                .scan(&KeyRange::prefix(&expectation.key), Direction::Forward)
+                .map(|pair| {
+                    let (_, value) = pair.expect("memory");
+                    Version::split(&value).expect("a version").0
+                })
+                .collect();
+            versions.len() as u64 == expectation.count
+                && versions
+                    .iter()
+                    .all(|v| v.index <= expectation.version_index)
+        }
     }
 }
 

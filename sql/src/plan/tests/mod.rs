@@ -1,5 +1,6 @@
 //! Plans, made and applied on the in-memory engine.
 
+mod alter;
 mod catalog;
 mod conflicts;
 mod fixture;

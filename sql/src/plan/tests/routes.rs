@@ -189,3 +189,17 @@ fn a_table_has_so_many_routes() {
     let error = database.refused("root", "ALTER TOPIC e ADD SOURCE t ON INSERT");
     assert_error(&error, ErrorCode::InvalidInput, "at most 16 routes");
 }
+
+#[test]
+fn a_filter_is_kept_as_it_was_written() {
+    let database = shared();
+    database.ok(
+        "root",
+        r"ALTER TOPIC e ADD SOURCE t ON INSERT WHERE author = 'it''''s \''s'",
+    );
+    database.ok(
+        "root",
+        r"INSERT INTO t VALUES (1, 'it''''s \''s', 0), (2, 'it''s \''s', 0)",
+    );
+    assert_eq!(database.told_keys(), ["insert 1"]);
+}

@@ -54,6 +54,13 @@ fn several_rows_in_order() {
     );
     // As in PostgreSQL, values may stop before the last column.
     database.ok("root", "INSERT INTO demo.t VALUES (4)");
+    database.ok("root", "INSERT INTO demo.t SELECT 5");
+    assert_eq!(
+        database.texts("root", "SELECT * FROM demo.t WHERE id = 5"),
+        ["5|d"]
+    );
+    let error = database.refused("root", "INSERT INTO demo.t SELECT 6, 'v', 0");
+    assert_error(&error, ErrorCode::InvalidSql, "3 value(s) for 2 column(s)");
 }
 
 #[test]
@@ -347,4 +354,70 @@ fn composite_keys() {
         database.texts("root", "SELECT a, v FROM demo.t ORDER BY a"),
         ["x|1", "y|0"]
     );
+}
+
+#[test]
+fn decimals_keep_their_digits_in_updates_and_deletes() {
+    let database = shared("id INT PRIMARY KEY, price DECIMAL(10,2), n INT");
+    database.ok(
+        "root",
+        "INSERT INTO demo.t VALUES (1, 99999.99, 2147483647)",
+    );
+    let update = "UPDATE demo.t SET price = price + 0.01 WHERE price = 99999.99";
+    assert_eq!(database.done("root", update), "Updated 1 row(s)");
+    assert_eq!(
+        database.texts("root", "SELECT price FROM demo.t"),
+        ["100000.00"]
+    );
+    let error = database.refused("root", "UPDATE demo.t SET n = n * n");
+    assert_error(&error, ErrorCode::SqlExecutionError, "out of range");
+    let delete = "DELETE FROM demo.t WHERE price = 100000.00";
+    assert_eq!(database.done("root", delete), "Deleted 1 row(s)");
+}
+
+#[test]
+fn a_statement_changes_no_more_than_fits_into_memory() {
+    let database = shared("id INT PRIMARY KEY, v TEXT");
+    let (rows, bytes) = (80, 1_000_000);
+    for id in 0..rows {
+        let params = [Value::BigInt(id), text(&"x".repeat(bytes))];
+        let insert = "INSERT INTO demo.t VALUES ($1, $2)";
+        database.run_with("root", insert, &params).unwrap();
+    }
+    let error = database.refused("root", "UPDATE demo.t SET v = v");
+    assert_error(&error, ErrorCode::ValueTooLarge, "67108864 bytes");
+    // Of rows that go without anybody being told, keys are enough.
+    assert_eq!(
+        database.done("root", "DELETE FROM demo.t"),
+        format!("Deleted {rows} row(s)")
+    );
+}
+
+#[test]
+fn writes_are_explained_and_not_done() {
+    let database = shared("id INT PRIMARY KEY, v TEXT");
+    database.ok("root", "INSERT INTO demo.t VALUES (1, 'x')");
+    for (statement, parts) in [
+        (
+            "UPDATE demo.t SET v = 'y' WHERE id = 1",
+            ["UPDATE: demo.t", "key_ranges=1"],
+        ),
+        ("DELETE FROM demo.t", ["DELETE: demo.t", "TableScan"]),
+        (
+            "INSERT INTO demo.t SELECT id + 1, v FROM demo.t",
+            ["INSERT: demo.t", "TableScan"],
+        ),
+        ("INSERT INTO demo.t VALUES (2)", ["INSERT: demo.t", "write"]),
+    ] {
+        let plan = database.texts("root", &format!("EXPLAIN {statement}"));
+        let plan = plan.join("\n");
+        for part in parts {
+            assert!(plan.contains(part), "{statement}: {plan}");
+        }
+    }
+    assert_eq!(database.texts("root", "SELECT * FROM demo.t"), ["1|x"]);
+    let error = database.refused("u", "EXPLAIN DELETE FROM demo.t");
+    assert_error(&error, ErrorCode::PermissionDenied, "service");
+    let error = database.refused("root", "EXPLAIN DELETE FROM demo.nothing");
+    assert_eq!(error.code, ErrorCode::TableNotFound);
 }

@@ -238,3 +238,30 @@ fn names_and_passwords_have_bounds() {
         );
     }
 }
+
+#[test]
+fn a_use_leaves_its_line_also_if_it_fails() {
+    let database = with_users();
+    let state = database.storage.snapshot();
+    let session = crate::session::Session {
+        user: "agent",
+        role: types::schema::Role::Service,
+        effective_user: "agent",
+        namespace: Some("demo"),
+        now: super::fixture::NOW,
+        ip: None,
+    };
+    let line = |text: &str| {
+        let statement = crate::parse(text).expect(text).remove(0);
+        database.planner.audit(&*state, &statement, &session)
+    };
+    for text in [
+        "EXECUTE AS USER 'alice' (SELECT * FROM messages)",
+        "EXECUTE AS USER 'alice' (SELECT CAST(msg AS INT) FROM messages)",
+        "EXECUTE AS USER 'alice' (SELECT * FROM nothing)",
+    ] {
+        assert!(line(text).expect(text).is_some(), "{text}");
+    }
+    assert!(line("SELECT 1").expect("SELECT").is_none());
+    assert!(line("EXECUTE AS USER 'admin' (SELECT * FROM messages)").is_err());
+}

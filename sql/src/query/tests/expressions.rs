@@ -5,6 +5,7 @@ use types::schema::TableKind;
 use types::value::{DataType, Value};
 
 use super::fixture::{Database, NOW, alice, chat, column, expr, run, text};
+use crate::query::{Keep, Meant};
 
 fn constant(database: &Database, sql: &str, params: &[Value]) -> Value {
     database
@@ -283,9 +284,12 @@ fn matching_rows_are_those_of_the_condition() {
         let condition = condition.map(expr);
         run(database.engine.matching_rows(
             database.snapshot(),
-            &messages,
-            Some("alice"),
-            condition.as_ref(),
+            Meant {
+                table: &messages,
+                owner: Some("alice"),
+                selection: condition.as_ref(),
+                keep: Keep::Rows,
+            },
             &alice(),
             params,
         ))

@@ -3,6 +3,7 @@
 mod expressions;
 mod fixture;
 mod lookups;
+mod meaning;
 mod pushdown;
 mod results;
 mod selects;

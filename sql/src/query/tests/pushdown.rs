@@ -5,6 +5,7 @@ use types::schema::{Table, TableKind};
 use types::value::{DataType, Value};
 
 use super::fixture::{Database, column, text};
+use crate::query::{Keep, Meant};
 
 /// Rows of every combination of a small domain, in two owners' scopes.
 fn grid() -> (Database, Table) {
@@ -103,9 +104,12 @@ proptest! {
                 let condition = super::fixture::expr(&all);
                 let rows = super::fixture::run(database.engine.matching_rows(
                     database.snapshot(),
-                    table,
-                    Some("alice"),
-                    Some(&condition),
+                    Meant {
+                        table,
+                        owner: Some("alice"),
+                        selection: Some(&condition),
+                        keep: Keep::Rows,
+                    },
                     &super::fixture::alice(),
                     &[],
                 ));

@@ -7,6 +7,7 @@ use types::schema::{AccessLevel, Role, TableKind};
 use types::value::{DataType, Value};
 
 use super::fixture::{Database, chat, column, query, run, session, text};
+use crate::query::{Keep, Meant};
 
 fn ints(database: &Database, sql: &str) -> Vec<i64> {
     let rows = database.rows(sql);
@@ -233,8 +234,8 @@ fn results_have_bounds() {
     assert_eq!(database.code(many, &[]), ErrorCode::SqlExecutionError);
     let wide = "SELECT repeat('x', 1000000) FROM generate_series(1, 100)";
     assert_eq!(database.code(wide, &[]), ErrorCode::SqlExecutionError);
-    let sorted = "SELECT sum(length(s)) FROM (SELECT concat(repeat('x', 100000), i) AS s \
-                  FROM generate_series(1, 10000) AS g(i) ORDER BY s LIMIT 9999)";
+    let sorted = "SELECT sum(length(s)) FROM (SELECT concat(repeat('x', 5000), i) AS s \
+                  FROM generate_series(1, 200000) AS g(i) ORDER BY s LIMIT 199999)";
     let error = database
         .select(sorted, &[])
         .expect_err("a gigabyte to sort");
@@ -353,10 +354,15 @@ fn rows_older_than_a_column_read_as_its_default() {
         [[Value::Null, Value::Int(7)]]
     );
     let read = database.snapshot();
-    let all =
-        run(database
-            .engine
-            .matching_rows(read, &table, None, None, &super::fixture::alice(), &[]));
+    let meant = Meant {
+        table: &table,
+        owner: None,
+        selection: None,
+        keep: Keep::Rows,
+    };
+    let all = run(database
+        .engine
+        .matching_rows(read, meant, &super::fixture::alice(), &[]));
     let all: Vec<Vec<Value>> = all
         .expect("rows")
         .into_iter()

@@ -1,10 +1,10 @@
 //! The server's own tables.
 
 use types::ErrorCode;
-use types::schema::Role;
-use types::value::Value;
+use types::schema::{AccessLevel, DefaultExpr, PayloadMode, Role, Route, RowOp, TableKind};
+use types::value::{DataType, Value};
 
-use super::fixture::{NOW, chat, session, text, with_catalog};
+use super::fixture::{NOW, chat, column, session, text, with_catalog};
 
 #[test]
 fn the_catalog_is_readable() {
@@ -109,4 +109,34 @@ fn roles_see_what_they_may() {
     );
     let shown = format!("{all:?}");
     assert!(!shown.contains("argon2id"), "{shown}");
+}
+
+#[test]
+fn what_describe_refuses_is_not_in_the_catalog_either() {
+    let (database, _, messages) = chat();
+    with_catalog(&database, &messages);
+    let mut secret = database.table(
+        9,
+        "secret",
+        TableKind::Shared,
+        vec![column(1, "id", DataType::Int)],
+    );
+    secret.access = AccessLevel::Dba;
+    secret.columns[0].default = Some(DefaultExpr::Literal("4711".to_owned()));
+    secret.routes.push(Route {
+        topic_id: 7,
+        partitions: 1,
+        op: RowOp::Insert,
+        filter: Some("id = 4711".to_owned()),
+        payload: PayloadMode::Full,
+    });
+    database.define(&secret);
+    for sql in [
+        "SELECT count(*) FROM system.columns WHERE column_default = '4711'",
+        "SELECT count(*) FROM system.topics WHERE routes LIKE '%4711%'",
+    ] {
+        assert_eq!(database.rows(sql), [[Value::BigInt(0)]], "{sql}");
+        let shown = database.select_as(&session("root", Role::System), sql, &[]);
+        assert_eq!(shown.expect(sql).rows, [[Value::BigInt(1)]], "{sql}");
+    }
 }

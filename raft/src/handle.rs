@@ -12,14 +12,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use types::command::Envelope;
 use types::ids::{LogIndex, NodeId};
-use types::limits::{APPLY_LAG_MAX_ENTRIES, SNAPSHOT_LOG_BYTES};
+use types::limits::{APPLY_LAG_MAX_ENTRIES, LOG_KEEP_ENTRIES, SNAPSHOT_LOG_BYTES};
 use types::outcome::Outcome;
 
 use crate::batcher::Batcher;
 use crate::clock::{Clock, Stamps};
+use crate::disk::{self, Disk};
 use crate::error::{
     Fatal, InitializeError, MembershipError, ProposeError, ReadIndexError, StartError, Stopped,
 };
+use crate::guard::{Findings, Guard, Own};
 use crate::leadership::{self, Leadership};
 use crate::log_store::{LogHandle, LogStore};
 use crate::membership::Changes;
@@ -30,7 +32,7 @@ use crate::options::{self, Engines, Options, Secret};
 use crate::read_index::{NoLeader, ReadIndex};
 use crate::rpc::RpcService;
 use crate::rpc::auth::Identity;
-use crate::rpc::messages::StatusResponse;
+use crate::rpc::messages::{StatusRequest, StatusResponse};
 use crate::snapshot::SnapshotError;
 use crate::state_machine::{ApplyCounters, RequestId, StateHandle, StateMachine, StateStore};
 use crate::status::{self, Status};
@@ -51,7 +53,8 @@ pub struct Raft {
 struct Inner {
     node_id: NodeId,
     cluster_id: String,
-    member: Member,
+    own: Arc<Own>,
+    findings: Arc<Findings>,
     secret: Secret,
     core: Core,
     store: Arc<StateStore>,
@@ -110,6 +113,7 @@ impl Raft {
             member,
             secret,
             timing,
+            disk,
             ..
         } = options;
         if node_id == 0 || cluster_id.is_empty() {
@@ -146,16 +150,32 @@ impl Raft {
         let reads = ReadIndex::start(core.clone(), peers.clone(), leadership.clone());
         let silence_max = 2 * timing.election_max;
         let changes = Arc::new(Changes::new(core.clone(), batcher.clone(), silence_max));
+        let own = Arc::new(Own {
+            core: core.clone(),
+            store: store.clone(),
+            member,
+            disk: disk.clone(),
+        });
+        let findings = Arc::new(Findings::default());
+        let guard = Guard::new(
+            own.clone(),
+            peers.clone(),
+            batcher.clone(),
+            changes.clone(),
+            findings.clone(),
+        );
         let tasks = vec![
             following,
             tokio::spawn(look_after_members(changes.clone())),
-            tokio::spawn(take_snapshots(core.clone(), log.clone())),
+            tokio::spawn(take_snapshots(core.clone(), log.clone(), disk)),
+            tokio::spawn(guard.run(leadership.clone())),
         ];
         let applied = store.applied_index();
         let inner = Inner {
             node_id,
             cluster_id,
-            member,
+            own,
+            findings,
             secret,
             core,
             store,
@@ -189,7 +209,7 @@ impl Raft {
     /// Makes a new cluster with this node as its only voter. The node has to propose the first
     /// Envelope itself, once it is [ready to plan](Leadership::ready_to_plan).
     pub async fn initialize(&self) -> Result<(), InitializeError> {
-        let members = BTreeMap::from([(self.inner.node_id, self.inner.member.clone())]);
+        let members = BTreeMap::from([(self.inner.node_id, self.inner.own.member.clone())]);
         self.inner
             .core
             .initialize(members)
@@ -226,6 +246,9 @@ impl Raft {
         let committed = metrics::look(&self.inner.core, status::committed);
         if committed.saturating_sub(self.applied()) > APPLY_LAG_MAX_ENTRIES {
             return Err(ProposeError::Overloaded);
+        }
+        if self.growth_refused() && disk::grows(&envelope) {
+            return Err(ProposeError::DiskFull);
         }
         self.inner.batcher.propose(envelope).await
     }
@@ -317,12 +340,13 @@ impl Raft {
             cluster_id,
             ..
         } = &*self.inner;
-        status::collect(core, peers, cluster_id, self.own_status()).await
+        let own = self.own_status(StatusRequest::default());
+        status::collect(core, peers, cluster_id, own).await
     }
 
     /// For another node: how this one is doing.
-    pub(crate) fn own_status(&self) -> StatusResponse {
-        status::own(&self.inner.core, self.applied(), &self.inner.member.version)
+    pub(crate) fn own_status(&self, request: StatusRequest) -> StatusResponse {
+        self.inner.own.status(request)
     }
 
     /// Adds a node that follows, and votes once it has caught up if `member.voter_wanted`. Leader
@@ -450,6 +474,14 @@ impl Raft {
         &self.inner.core
     }
 
+    pub(crate) fn own(&self) -> &Own {
+        &self.inner.own
+    }
+
+    pub(crate) fn findings(&self) -> &Findings {
+        &self.inner.findings
+    }
+
     pub(crate) fn store(&self) -> &Arc<StateStore> {
         &self.inner.store
     }
@@ -488,14 +520,27 @@ async fn look_after_members(changes: Arc<Changes>) {
     let Err(Stopped) = changes.look_after().await;
 }
 
-/// Takes a snapshot whenever the log has grown enough since the last one.
-async fn take_snapshots(core: Core, log: LogHandle) {
+/// Would the log lose entries by a snapshot of the state as it is?
+pub(crate) fn frees_log(core: &Core, log: &LogHandle) -> bool {
+    let applied = metrics::look(core, |metrics| {
+        metrics.last_applied.map(|log_id| log_id.index)
+    });
+    let kept_from = applied.unwrap_or(0).saturating_sub(LOG_KEEP_ENTRIES);
+    kept_from > log.purged().map_or(0, |log_id| log_id.index)
+}
+
+/// Takes a snapshot whenever the log has grown enough since the last one. On a full disk only if
+/// log can go for it, since a snapshot keeps files that compaction would remove.
+async fn take_snapshots(core: Core, log: LogHandle, disk: watch::Receiver<Disk>) {
     let mut every = tokio::time::interval(SNAPSHOT_LOOK_INTERVAL);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
         let covered = metrics::look(&core, |metrics| metrics.snapshot.map(|log_id| log_id.index));
         if log.bytes_after(covered) < SNAPSHOT_LOG_BYTES {
+            continue;
+        }
+        if disk.borrow().full && !frees_log(&core, &log) {
             continue;
         }
         if core.trigger().snapshot().await.is_err() {

@@ -7,7 +7,7 @@ use storage::{Batch, KeyRange};
 use types::command::{ClearTopic, Retain};
 use types::ids::{Offset, PartitionId, TopicId};
 
-use crate::Tail;
+use crate::{Tail, chain};
 
 /// Removes all messages of a topic; its offsets go on from where they are.
 pub fn clear(batch: &mut Batch, command: &ClearTopic) -> storage::Result<()> {
@@ -34,6 +34,8 @@ fn raise_floor(
     if floor <= tail.earliest {
         return Ok(());
     }
+    // Asked while the message is still there.
+    tail.floor_chain = chain::at(batch, topic, partition, tail, floor - 1)?;
     batch.delete_range(KeyRange::new(
         keys::topics::message(topic, partition, tail.earliest),
         keys::topics::message(topic, partition, floor),

@@ -12,6 +12,10 @@ pub struct Tail {
     pub earliest: Offset,
     /// The offset after the last message.
     pub next: Offset,
+    /// The chain at the last message there ever was; 0 before the first.
+    pub chain: u64,
+    /// The chain at the last message below `earliest`; 0 if there was none.
+    pub floor_chain: u64,
 }
 
 impl Tail {
@@ -38,20 +42,30 @@ impl Tail {
     }
 
     pub(crate) fn store(self, batch: &mut Batch, topic: TopicId, partition: PartitionId) {
-        let mut stored = Vec::with_capacity(16);
-        stored.extend_from_slice(&self.earliest.to_be_bytes());
-        stored.extend_from_slice(&self.next.to_be_bytes());
+        let fields = [self.earliest, self.next, self.chain, self.floor_chain];
+        let stored = fields.map(u64::to_be_bytes).concat();
         batch.put(keys::topics::tail(topic, partition), stored);
     }
 
     pub(crate) fn decode(stored: &[u8]) -> storage::Result<Tail> {
-        let halves = stored
-            .split_first_chunk::<8>()
-            .and_then(|(earliest, rest)| Some((earliest, <[u8; 8]>::try_from(rest).ok()?)));
-        match halves.map(|(e, n)| (u64::from_be_bytes(*e), u64::from_be_bytes(n))) {
-            Some((earliest, next)) if earliest <= next => Ok(Tail { earliest, next }),
+        let (fields, rest) = stored.as_chunks::<8>();
+        let fields: Vec<u64> = fields
+            .iter()
+            .map(|field| u64::from_be_bytes(*field))
+            .collect();
+        match *fields {
+            [earliest, next, chain, floor_chain] if earliest <= next && rest.is_empty() => {
+                Ok(Tail {
+                    earliest,
+                    next,
+                    chain,
+                    floor_chain,
+                })
+            }
             _ => Err(storage::Error::Corrupt {
-                what: format!("partition tail {stored:02x?} is not two ascending offsets"),
+                what: format!(
+                    "partition tail {stored:02x?} is not two ascending offsets and chains"
+                ),
             }),
         }
     }
@@ -63,22 +77,21 @@ mod tests {
 
     #[test]
     fn a_tail_that_runs_backwards_or_is_cut_short_is_corrupt() {
-        let bytes = [0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 5];
-        assert_eq!(
-            Tail::decode(&bytes).unwrap(),
-            Tail {
-                earliest: 2,
-                next: 5
-            }
-        );
-        let backwards = [bytes[8..].to_vec(), bytes[..8].to_vec()].concat();
-        assert!(matches!(
-            Tail::decode(&backwards),
-            Err(storage::Error::Corrupt { .. })
-        ));
-        assert!(matches!(
-            Tail::decode(&bytes[..15]),
-            Err(storage::Error::Corrupt { .. })
-        ));
+        let bytes = [2, 5, 9, 8].map(u64::to_be_bytes).concat();
+        let tail = Tail {
+            earliest: 2,
+            next: 5,
+            chain: 9,
+            floor_chain: 8,
+        };
+        assert_eq!(Tail::decode(&bytes).unwrap(), tail);
+        let backwards = [5, 2, 9, 8].map(u64::to_be_bytes).concat();
+        let longer = [&bytes[..], &[0]].concat();
+        for damaged in [&backwards[..], &bytes[..31], &bytes[..16], &longer] {
+            assert!(matches!(
+                Tail::decode(damaged),
+                Err(storage::Error::Corrupt { .. })
+            ));
+        }
     }
 }

@@ -6,6 +6,8 @@
 
 mod bad_input;
 mod crash;
+mod digests;
+mod disk;
 mod failover;
 mod group_rules;
 mod groups;

@@ -59,6 +59,7 @@ pub fn router(edge: Edge) -> Router {
         .route(paths::CLUSTER_PROMOTE, post(with_member(Promote)))
         .route(paths::CLUSTER_LEADER, post(with_body(TransferLeader)))
         .route(paths::CLUSTER_SNAPSHOT, post(with_body(Snapshot)))
+        .route(paths::CLUSTER_DIGEST, get(digest))
         .route(paths::HEALTH, get(health))
         .route(paths::READY, get(ready))
         .route(paths::METRICS, get(metrics))
@@ -117,6 +118,24 @@ async fn messages(
         peer,
     };
     match crate::service::topics::messages_query(topic, &query) {
+        Ok(body) => edge.answer(&incoming, Content::Whole(body.into())).await,
+        Err(error) => edge.refuse(&error, ErrorShape::Plain),
+    }
+}
+
+/// `GET /v1/api/cluster/digest`: its query is the call's body.
+async fn digest(
+    State(edge): State<Edge>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Query(query): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
+) -> Response {
+    let incoming = Incoming {
+        operation: Operation::Digest,
+        headers,
+        peer,
+    };
+    match crate::service::digest::query(&query) {
         Ok(body) => edge.answer(&incoming, Content::Whole(body.into())).await,
         Err(error) => edge.refuse(&error, ErrorShape::Plain),
     }

@@ -56,6 +56,8 @@ pub enum Operation {
     TransferLeader = 20,
     /// `POST /v1/api/cluster/snapshot`.
     Snapshot = 21,
+    /// `GET /v1/api/cluster/digest`; the body is the query as JSON.
+    Digest = 30,
 }
 
 /// The three shapes of error bodies (CONTRACT §2).
@@ -77,9 +79,8 @@ impl Operation {
             Sql => ErrorShape::Sql,
             Login | Refresh | Logout | Me | AuthStatus | Setup => ErrorShape::Auth,
             Consume | Claim | Release | Ack | Nack | Extend | LatestOffsets | ClusterStatus
-            | ClusterHealth | AddMember | Promote | RemoveMember | TransferLeader | Snapshot => {
-                ErrorShape::Plain
-            }
+            | ClusterHealth | AddMember | Promote | RemoveMember | TransferLeader | Snapshot
+            | Digest => ErrorShape::Plain,
         }
     }
 
@@ -108,6 +109,7 @@ impl Operation {
             RemoveMember => "remove_member",
             TransferLeader => "transfer_leader",
             Snapshot => "snapshot",
+            Digest => "digest",
         }
     }
 
@@ -118,7 +120,7 @@ impl Operation {
             Login | Logout | Setup | AuthStatus | ClusterHealth => false,
             Sql | Consume | Claim | Release | Ack | Nack | Extend | LatestOffsets | Refresh
             | Me | ClusterStatus | AddMember | Promote | RemoveMember | TransferLeader
-            | Snapshot => true,
+            | Snapshot | Digest => true,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::auth::AuthService;
 use super::call::{Call, Failure, Operation, Reply};
 use super::cluster::ClusterService;
 use super::consensus::{Consensus, lost, no_leader, stopping};
+use super::digest::DigestService;
 use super::sql::SqlService;
 use super::topics::ReleaseRequest;
 use super::topics::TopicService;
@@ -43,6 +44,8 @@ pub struct Services {
     pub auth: AuthService,
     /// Members.
     pub cluster: ClusterService,
+    /// What nodes are compared by.
+    pub digest: DigestService,
 }
 
 impl Dispatcher {
@@ -233,6 +236,7 @@ impl Dispatcher {
             topics,
             auth,
             cluster,
+            digest,
         } = &*self.services;
         match call.operation {
             Sql => sql.execute(call, hop).await,
@@ -259,6 +263,7 @@ impl Dispatcher {
             RemoveMember => cluster.remove(call).await,
             TransferLeader => cluster.transfer_leader(call).await,
             Snapshot => Ok(cluster.snapshot(call).await?),
+            Digest => Ok(digest.digest(call).await?),
         }
     }
 }

@@ -1,0 +1,161 @@
+//! Replicas at the same applied index hold the same state, and whoever asks can see that.
+
+use std::time::Duration;
+
+use client::Client;
+use client::api::cluster::{DigestQuery, DigestResponse};
+use cluster_tests::load::{Load, Table, first_write};
+use cluster_tests::{Cluster, User, wait};
+
+const WRITERS: u32 = 8;
+/// More than the entries between two marks, however many writes share an entry.
+const ACKED: u64 = 1_500;
+/// Entries between two marks.
+const MARK: u64 = 256;
+/// How long all nodes may take to have applied the same.
+const SETTLE_MAX: Duration = Duration::from_secs(30);
+
+fn clients(cluster: &Cluster) -> Vec<Client> {
+    let client = cluster.client();
+    (0..cluster.nodes().len())
+        .map(|node| client.pinned_to(node))
+        .collect()
+}
+
+async fn ask(client: &Client, query: &DigestQuery) -> DigestResponse {
+    client.digest(query).await.unwrap().body
+}
+
+/// The answers of all nodes at the same applied index, once nothing is written any more.
+async fn settled(clients: &[Client], query: &DigestQuery) -> Vec<DigestResponse> {
+    wait::until("all nodes have applied the same", SETTLE_MAX, async || {
+        let mut answers = Vec::new();
+        for client in clients {
+            answers.push(ask(client, query).await);
+        }
+        let same = answers
+            .iter()
+            .all(|answer| answer.index == answers[0].index);
+        same.then_some(answers)
+    })
+    .await
+}
+
+fn assert_same(answers: &[DigestResponse], what: &str) {
+    let nodes: Vec<u64> = answers.iter().map(|answer| answer.node_id).collect();
+    assert_eq!(nodes, [1, 2, 3], "each node answers for itself");
+    let first = &answers[0];
+    for answer in answers {
+        assert_eq!(answer.digest, first.digest, "{what}: {answers:?}");
+        assert_eq!(answer.offset, first.offset, "{what}: {answers:?}");
+        assert_eq!(answer.digest.len(), 16, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn all_nodes_have_the_same_digests_under_load_and_after_it() {
+    let cluster = Cluster::start(3).await;
+    let root = cluster.root().await;
+    let table = Table::create(&root, "shop").await;
+    let clients = clients(&cluster);
+    let mut load = Load::start(&cluster.client(), &table, WRITERS);
+    load.progress(ACKED).await;
+    let now = ask(&clients[0], &DigestQuery::default()).await.index;
+    let marked = DigestQuery {
+        index: Some(now / MARK * MARK),
+        ..DigestQuery::default()
+    };
+    assert!(
+        marked.index >= Some(MARK),
+        "too few entries to compare any: {now}"
+    );
+    // A node that is behind waits until it is there.
+    let mut answers = Vec::new();
+    for client in &clients {
+        answers.push(ask(client, &marked).await);
+    }
+    assert_same(&answers, "under load");
+    load.finish().await;
+    first_write(&cluster.client(), &table, "the-end", SETTLE_MAX).await;
+
+    let chain = settled(&clients, &DigestQuery::default()).await;
+    assert_same(&chain, "the chain");
+    let scan = DigestQuery {
+        scan: true,
+        ..DigestQuery::default()
+    };
+    let scanned = settled(&clients, &scan).await;
+    assert_same(&scanned, "the whole state");
+    assert_ne!(scanned[0].digest, chain[0].digest);
+    for (topic, partitions) in table.topics() {
+        for partition in 0..partitions {
+            assert_partition(&clients, &topic, partition).await;
+        }
+    }
+}
+
+/// The chain at the end, in the middle and at the beginning of a partition.
+async fn assert_partition(clients: &[Client], topic: &str, partition: u32) {
+    let query = |offset| DigestQuery {
+        topic: Some(topic.to_owned()),
+        partition: Some(partition),
+        offset,
+        ..DigestQuery::default()
+    };
+    let last = settled(clients, &query(None)).await;
+    assert_same(&last, topic);
+    let end = last[0].offset.expect("the load wrote to every partition");
+    let mut seen = vec![last[0].digest.clone()];
+    for offset in [0, end / 2] {
+        let answers = settled(clients, &query(Some(offset))).await;
+        assert_same(&answers, topic);
+        assert_eq!(answers[0].offset, Some(offset));
+        seen.push(answers[0].digest.clone());
+    }
+    seen.dedup();
+    assert_eq!(seen.len(), 3, "another value at every offset");
+}
+
+async fn get(user: &User, url: &str, query: &str) -> cluster_tests::Reply {
+    let bearer = user.bearer();
+    let path = format!("/v1/api/cluster/digest{query}");
+    let headers = [("Authorization", bearer.as_str())];
+    user.api().get_from(url, &path, &headers).await
+}
+
+#[tokio::test]
+async fn who_may_ask_for_digests_and_for_which() {
+    let cluster = Cluster::shared().await;
+    let root = cluster.root().await;
+    let service = root.create("digest_reader", "service").await;
+    root.ok("CREATE NAMESPACE digests").await;
+    root.ok("CREATE TOPIC digests.t PARTITIONS 2").await;
+    for url in &cluster.urls() {
+        let path = "/v1/api/cluster/digest";
+        root.api()
+            .get_from(url, path, &[])
+            .await
+            .refused(401, "MISSING_AUTHORIZATION");
+        get(&service, url, "").await.refused(403, "FORBIDDEN");
+        let answer = get(&root, url, "").await;
+        assert_eq!(
+            (answer.status, answer.index()),
+            (200, answer.body["index"].as_u64().unwrap())
+        );
+        for (query, status, code) in [
+            ("?offset=1", 400, "INVALID_INPUT"),
+            ("?topic=digests.t&scan=true", 400, "INVALID_INPUT"),
+            ("?topic=digests.t&offset=minus", 400, "INVALID_INPUT"),
+            ("?tpoic=digests.t", 400, "INVALID_INPUT"),
+            ("?topic=digests.none", 404, "NOT_FOUND"),
+            ("?topic=digests.t&partition=2", 404, "NOT_FOUND"),
+            ("?index=1", 404, "NOT_FOUND"),
+        ] {
+            get(&root, url, query).await.refused(status, code);
+        }
+        let empty = get(&root, url, "?topic=digests.t&partition=1").await;
+        assert_eq!(empty.body["digest"], "0000000000000000", "{empty:?}");
+        let beyond = get(&root, url, "?topic=digests.t&offset=0").await;
+        beyond.refused(416, "OFFSET_OUT_OF_RANGE");
+    }
+}

@@ -11,8 +11,8 @@
 //! - that the membership says which build a member runs, after it was restarted with another one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -154,6 +154,7 @@ impl Guard {
         self.stuck = false;
         self.comparison = None;
         self.findings.growth_refused.store(false, Ordering::Release);
+        self.findings.differing.store(0, Ordering::Relaxed);
     }
 
     async fn watch(&mut self, term: Term) {
@@ -165,7 +166,7 @@ impl Guard {
         }
         self.disks
             .retain(|id, _| stored.membership().get_node(id).is_some());
-        self.judge_disks(&stored).await;
+        self.judge_disks(&stored, &answers).await;
         self.announce_builds(&stored, &answers).await;
         self.compare(&stored, &answers, term).await;
     }
@@ -187,12 +188,18 @@ impl Guard {
         answers.into_iter().flatten().collect()
     }
 
-    async fn judge_disks(&mut self, stored: &StoredMembership) {
+    async fn judge_disks(
+        &mut self,
+        stored: &StoredMembership,
+        answers: &BTreeMap<NodeId, StatusResponse>,
+    ) {
         let voters = voters(stored);
-        let answering = voters.iter().flatten().copied();
+        // A new leader has not heard heartbeats answered yet, and a busy node may be slow to say
+        // how it is: either will do.
+        let answers = |id: &NodeId| answers.contains_key(id) || self.changes.reachable(*id);
         let room = Room {
             leader: *self.own.core.node_id(),
-            answering: answering.filter(|id| self.changes.reachable(*id)).collect(),
+            answering: voters.iter().flatten().copied().filter(answers).collect(),
             voters,
             disks: &self.disks,
         };

@@ -44,7 +44,7 @@ fn the_bytes_of_a_message() {
          060000000101\
          07000000020102\
          c0ffee0000000007\
-         23ac5bf8"
+         da7b0bcc"
     );
 }
 

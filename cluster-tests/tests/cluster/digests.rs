@@ -1,5 +1,6 @@
 //! Replicas at the same applied index hold the same state, and whoever asks can see that.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use client::Client;
@@ -42,8 +43,8 @@ async fn settled(clients: &[Client], query: &DigestQuery) -> Vec<DigestResponse>
 }
 
 fn assert_same(answers: &[DigestResponse], what: &str) {
-    let nodes: Vec<u64> = answers.iter().map(|answer| answer.node_id).collect();
-    assert_eq!(nodes, [1, 2, 3], "each node answers for itself");
+    let nodes: BTreeSet<u64> = answers.iter().map(|answer| answer.node_id).collect();
+    assert_eq!(nodes.len(), answers.len(), "each node answers for itself");
     let first = &answers[0];
     for answer in answers {
         assert_eq!(answer.digest, first.digest, "{what}: {answers:?}");

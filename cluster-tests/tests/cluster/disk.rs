@@ -199,13 +199,16 @@ async fn alone(megabytes: u32, reserve: u64) -> Option<(Small, Cluster)> {
 #[tokio::test]
 async fn a_node_recovers_by_itself_when_there_is_room_again() {
     const MIB: u64 = 1024 * 1024;
-    let Some((small, cluster)) = alone(256, 100 * MIB).await else {
+    let Some((small, cluster)) = alone(512, 100 * MIB).await else {
         return;
     };
     let root = cluster.root().await;
     tables(&root).await;
     let balloon = small.0.join("balloon");
-    std::fs::write(&balloon, vec![1; 180 * MIB as usize]).unwrap();
+    let stat = rustix::fs::statvfs(&small.0).unwrap();
+    let free_bytes = stat.f_bavail * stat.f_frsize;
+    let take = free_bytes - 60 * MIB;
+    std::fs::write(&balloon, vec![1; usize::try_from(take).unwrap()]).unwrap();
     is_disk_full(&until_refused(&root, insert).await);
     root.ok("DELETE FROM d.rows WHERE id = 2").await;
     std::fs::remove_file(&balloon).unwrap();

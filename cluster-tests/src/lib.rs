@@ -9,6 +9,7 @@
 pub mod binary;
 pub mod check;
 pub mod cluster;
+pub mod digests;
 pub mod http;
 pub mod load;
 pub mod logs;

@@ -35,6 +35,8 @@ use crate::type_config::{Member, StoredMembership};
 
 /// How long the leader waits for the digest of a member that has not got so far.
 const COMPARE_PATIENCE: Duration = Duration::from_millis(DIGEST_COMPARE_INTERVAL_MS);
+/// How long a full leader waits after a transfer that failed.
+const HANDOVER_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a node says of itself when it is asked how it is.
 pub(crate) struct Own {
@@ -94,8 +96,8 @@ pub(crate) struct Guard {
     findings: Arc<Findings>,
     /// What each node said last of its disk. Of this leadership.
     disks: BTreeMap<NodeId, Disk>,
-    /// Could the leadership not be handed to a node with room?
-    stuck: bool,
+    /// When the leadership could not be handed to a node with room.
+    stuck: Option<Instant>,
     comparison: Option<Comparison>,
     last_compared: Option<Instant>,
 }
@@ -122,7 +124,7 @@ impl Guard {
             changes,
             findings,
             disks: BTreeMap::new(),
-            stuck: false,
+            stuck: None,
             comparison: None,
             last_compared: None,
         }
@@ -151,7 +153,7 @@ impl Guard {
     /// Another node watches.
     fn rest(&mut self) {
         self.disks.clear();
-        self.stuck = false;
+        self.stuck = None;
         self.comparison = None;
         self.findings.growth_refused.store(false, Ordering::Release);
         self.findings.differing.store(0, Ordering::Relaxed);
@@ -206,32 +208,41 @@ impl Guard {
         let verdict = room.verdict();
         let refuse = match verdict {
             Verdict::Grow => {
-                self.stuck = false;
+                self.stuck = None;
                 false
             }
             Verdict::Refuse => true,
-            Verdict::HandOver(node_id) => {
-                tracing::warn!(
-                    node_id,
-                    "the disk is nearly full: handing the leadership on"
-                );
-                // Until that has failed once, clients see the pause of a transfer and no error.
-                if let Err(error) = self.changes.transfer(node_id).await {
-                    tracing::warn!(node_id, %error, "the leadership was not handed on");
-                    self.stuck = true;
-                }
-                self.stuck
-            }
+            // Until it has failed once, clients see the pause of a transfer and no error.
+            Verdict::HandOver(node_id) => !self.hand_over(node_id).await,
         };
         let before = self.findings.growth_refused.swap(refuse, Ordering::AcqRel);
-        if before != refuse {
-            let full: Vec<_> = self.disks.iter().filter(|(_, disk)| disk.full).collect();
-            tracing::warn!(
-                refuse,
-                ?full,
-                "growth is refused while disks are nearly full"
-            );
+        let full: Vec<_> = self.disks.iter().filter(|(_, disk)| disk.full).collect();
+        match (before, refuse) {
+            (false, true) => tracing::warn!(?full, "too few voters have room: growth is refused"),
+            (true, false) => tracing::info!(?full, "enough voters have room: growth goes on"),
+            _ => {}
         }
+    }
+
+    /// Hands the leadership on, but not at every look: each try stops writes for a moment. False if
+    /// the last one failed.
+    async fn hand_over(&mut self, node_id: NodeId) -> bool {
+        if self.stuck.is_some_and(|at| at.elapsed() < HANDOVER_PAUSE) {
+            return false;
+        }
+        tracing::warn!(
+            node_id,
+            "the disk is nearly full: handing the leadership on"
+        );
+        let handed_on = self.changes.transfer(node_id).await;
+        self.stuck = match handed_on {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::warn!(node_id, %error, "the leadership was not handed on");
+                Some(Instant::now())
+            }
+        };
+        self.stuck.is_none()
     }
 
     /// Writes into the membership what a restarted member's build is.

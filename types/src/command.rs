@@ -539,4 +539,15 @@ mod tests {
         assert_eq!(envelope(vec![old(), new(), old()]).apply_version(), 2);
         assert!(new().apply_version() <= APPLY_VERSION);
     }
+
+    #[test]
+    fn the_bytes_of_a_comparison() {
+        let compare = CompareDigest {
+            index: 256,
+            digest: 7,
+        };
+        let bytes = Command::from(CommandKind::CompareDigest(compare)).encode_to_vec();
+        let frozen = [0xf2, 1, 12, 8, 0x80, 2, 0x11, 7, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(bytes, frozen);
+    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cluster_tests::check::{Fate, Op, Topic, violations};
 use cluster_tests::cluster::Ask;
+use cluster_tests::digests::assert_same_state;
 use cluster_tests::http::objects;
 use cluster_tests::load::{Load, Table, first_write};
 use cluster_tests::{Cluster, User};
@@ -69,6 +70,7 @@ async fn assert_history(cluster: &Cluster, root: &User, table: &Table, mut ops: 
         ids: vec!["the-end".into()],
         fate: Fate::Present,
     });
+    assert_same_state(cluster).await;
     let sql = "SELECT id, writer, seq, note FROM shop.events ORDER BY id";
     let rows = cluster
         .same_everywhere(root, index, &Ask::Rows(sql.into()))

@@ -4,54 +4,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use client::Client;
-use client::api::cluster::{DigestQuery, DigestResponse};
+use client::api::cluster::DigestQuery;
+use cluster_tests::digests::{assert_same_state, clients, same};
 use cluster_tests::load::{Load, Table, first_write};
-use cluster_tests::{Cluster, User, wait};
+use cluster_tests::{Cluster, User};
 
 const WRITERS: u32 = 8;
 /// More than the entries between two marks, however many writes share an entry.
 const ACKED: u64 = 1_500;
 /// Entries between two marks.
 const MARK: u64 = 256;
-/// How long all nodes may take to have applied the same.
-const SETTLE_MAX: Duration = Duration::from_secs(30);
-
-fn clients(cluster: &Cluster) -> Vec<Client> {
-    let client = cluster.client();
-    (0..cluster.nodes().len())
-        .map(|node| client.pinned_to(node))
-        .collect()
-}
-
-async fn ask(client: &Client, query: &DigestQuery) -> DigestResponse {
-    client.digest(query).await.unwrap().body
-}
-
-/// The answers of all nodes at the same applied index, once nothing is written any more.
-async fn settled(clients: &[Client], query: &DigestQuery) -> Vec<DigestResponse> {
-    wait::until("all nodes have applied the same", SETTLE_MAX, async || {
-        let mut answers = Vec::new();
-        for client in clients {
-            answers.push(ask(client, query).await);
-        }
-        let same = answers
-            .iter()
-            .all(|answer| answer.index == answers[0].index);
-        same.then_some(answers)
-    })
-    .await
-}
-
-fn assert_same(answers: &[DigestResponse], what: &str) {
-    let nodes: BTreeSet<u64> = answers.iter().map(|answer| answer.node_id).collect();
-    assert_eq!(nodes.len(), answers.len(), "each node answers for itself");
-    let first = &answers[0];
-    for answer in answers {
-        assert_eq!(answer.digest, first.digest, "{what}: {answers:?}");
-        assert_eq!(answer.offset, first.offset, "{what}: {answers:?}");
-        assert_eq!(answer.digest.len(), 16, "{answer:?}");
-    }
-}
+/// In how long a write must succeed.
+const WRITE_MAX: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn all_nodes_have_the_same_digests_under_load_and_after_it() {
@@ -61,7 +25,8 @@ async fn all_nodes_have_the_same_digests_under_load_and_after_it() {
     let clients = clients(&cluster);
     let mut load = Load::start(&cluster.client(), &table, WRITERS);
     load.progress(ACKED).await;
-    let now = ask(&clients[0], &DigestQuery::default()).await.index;
+    let now = clients[0].digest(&DigestQuery::default()).await.unwrap();
+    let now = now.body.index;
     let marked = DigestQuery {
         index: Some(now / MARK * MARK),
         ..DigestQuery::default()
@@ -71,23 +36,14 @@ async fn all_nodes_have_the_same_digests_under_load_and_after_it() {
         "too few entries to compare any: {now}"
     );
     // A node that is behind waits until it is there.
-    let mut answers = Vec::new();
-    for client in &clients {
-        answers.push(ask(client, &marked).await);
-    }
-    assert_same(&answers, "under load");
+    let under_load = same(&clients, &marked).await;
+    assert_eq!(
+        (Some(under_load.index), under_load.digest.len()),
+        (marked.index, 16)
+    );
     load.finish().await;
-    first_write(&cluster.client(), &table, "the-end", SETTLE_MAX).await;
-
-    let chain = settled(&clients, &DigestQuery::default()).await;
-    assert_same(&chain, "the chain");
-    let scan = DigestQuery {
-        scan: true,
-        ..DigestQuery::default()
-    };
-    let scanned = settled(&clients, &scan).await;
-    assert_same(&scanned, "the whole state");
-    assert_ne!(scanned[0].digest, chain[0].digest);
+    first_write(&cluster.client(), &table, "the-end", WRITE_MAX).await;
+    assert_same_state(&cluster).await;
     for (topic, partitions) in table.topics() {
         for partition in 0..partitions {
             assert_partition(&clients, &topic, partition).await;
@@ -103,17 +59,14 @@ async fn assert_partition(clients: &[Client], topic: &str, partition: u32) {
         offset,
         ..DigestQuery::default()
     };
-    let last = settled(clients, &query(None)).await;
-    assert_same(&last, topic);
-    let end = last[0].offset.expect("the load wrote to every partition");
-    let mut seen = vec![last[0].digest.clone()];
+    let last = same(clients, &query(None)).await;
+    let end = last.offset.expect("the load wrote to every partition");
+    let mut seen = BTreeSet::from([last.digest]);
     for offset in [0, end / 2] {
-        let answers = settled(clients, &query(Some(offset))).await;
-        assert_same(&answers, topic);
-        assert_eq!(answers[0].offset, Some(offset));
-        seen.push(answers[0].digest.clone());
+        let answer = same(clients, &query(Some(offset))).await;
+        assert_eq!(answer.offset, Some(offset));
+        seen.insert(answer.digest);
     }
-    seen.dedup();
     assert_eq!(seen.len(), 3, "another value at every offset");
 }
 

@@ -64,6 +64,13 @@ pub struct Member {
     pub lag: Option<u64>,
     /// Version of its program; null if it could not be asked.
     pub version: Option<String>,
+    /// Free bytes of the file system of its data; null if it could not be asked.
+    #[serde(default)]
+    pub disk_free_bytes: Option<u64>,
+    /// Is that below its reserve? Writes that grow are refused when too few voters have room. Null
+    /// if it could not be asked.
+    #[serde(default)]
+    pub disk_full: Option<bool>,
 }
 
 /// What a member does.
@@ -143,6 +150,14 @@ pub struct DigestQuery {
     /// The chain's value after this offset; left out: after the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
+    /// The node's chain at this log index, which must be the last one it applied or a multiple of
+    /// 256 that it applied lately; left out: the last one. The node first waits until it has
+    /// applied it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
+    /// Reads the whole state and hashes that, instead of giving a chain's value. One at a time.
+    #[serde(default)]
+    pub scan: bool,
 }
 
 /// A hash chain's value: two nodes that answer for the same position answer the same.
@@ -227,6 +242,8 @@ mod tests {
             applied_index: Some(8),
             lag: Some(0),
             version: Some("0.1.0".into()),
+            disk_free_bytes: Some(7),
+            disk_full: Some(false),
         }
     }
 
@@ -239,6 +256,7 @@ mod tests {
             gone.lag,
             gone.version,
         ) = (None, None, None, None);
+        (gone.disk_free_bytes, gone.disk_full) = (None, None);
         let status = ClusterStatus {
             cluster_id: "c".into(),
             leader_id: Some(1),
@@ -248,9 +266,11 @@ mod tests {
         let text = concat!(
             r#"{"cluster_id":"c","leader_id":1,"term":3,"members":[{"node_id":1,"#,
             r#""role":"leader","http":"http://127.0.0.1:8080","rpc":"127.0.0.1:9188","#,
-            r#""last_log_index":9,"applied_index":8,"lag":0,"version":"0.1.0"},{"node_id":2,"#,
+            r#""last_log_index":9,"applied_index":8,"lag":0,"version":"0.1.0","#,
+            r#""disk_free_bytes":7,"disk_full":false},{"node_id":2,"#,
             r#""role":"unreachable","http":"http://127.0.0.1:8080","rpc":"127.0.0.1:9188","#,
-            r#""last_log_index":null,"applied_index":null,"lag":null,"version":null}]}"#
+            r#""last_log_index":null,"applied_index":null,"lag":null,"version":null,"#,
+            r#""disk_free_bytes":null,"disk_full":null}]}"#
         );
         assert_eq!(to_text(&status), text);
         assert_eq!(serde_json::from_str::<ClusterStatus>(text).unwrap(), status);

@@ -77,10 +77,14 @@ impl Client {
         let mut separator = '?';
         let partition = query.partition.map(|number| number.to_string());
         let offset = query.offset.map(|number| number.to_string());
+        let index = query.index.map(|number| number.to_string());
+        let scan = query.scan.then(|| "true".to_owned());
         let parts = [
             ("topic", &query.topic),
             ("partition", &partition),
             ("offset", &offset),
+            ("index", &index),
+            ("scan", &scan),
         ];
         for (name, value) in parts {
             if let Some(value) = value {

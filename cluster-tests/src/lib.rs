@@ -11,6 +11,7 @@ pub mod binary;
 pub mod chaos;
 pub mod check;
 pub mod cluster;
+pub mod digests;
 pub mod http;
 pub mod lab;
 pub mod load;

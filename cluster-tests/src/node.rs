@@ -209,6 +209,12 @@ impl Node {
         .await
     }
 
+    /// Waits until the process has ended by itself.
+    pub async fn ends(&mut self, limit: Duration) -> ExitStatus {
+        let mut process = self.process.take().expect("the node runs");
+        wait::until("a node ends by itself", limit, async || ended(&mut process)).await
+    }
+
     /// Stops the process without ending it, as an overloaded or suspended machine does.
     pub fn pause(&self) {
         self.signal(Signal::STOP);

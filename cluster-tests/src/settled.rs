@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::check::{Fate, Op, Topic, violations};
 use crate::cluster::Ask;
+use crate::digests::assert_same_state;
 use crate::http::objects;
 use crate::load::{Table, first_write};
 use crate::{Cluster, User};
@@ -37,6 +38,7 @@ pub async fn history(cluster: &Cluster, root: &User, table: &Table, mut ops: Vec
         ids: vec!["the-end".into()],
         fate: Fate::Present,
     });
+    assert_same_state(cluster).await;
     let namespace = &table.namespace;
     let sql = format!("SELECT id, writer, seq, note FROM {namespace}.events ORDER BY id");
     let rows = cluster.same_everywhere(root, index, &Ask::Rows(sql)).await;

@@ -54,6 +54,10 @@ pub struct ServeArgs {
     /// Longest wait of a consume, in seconds [default: 5]
     #[arg(long, env = "DUET_LONG_POLL_MAX_SECONDS", value_name = "N")]
     pub long_poll_max_seconds: Option<u64>,
+    /// Free bytes of the data's file system below which writes that grow are refused [default: by
+    /// its size, see the documentation]
+    #[arg(long, env = "DUET_DISK_RESERVE_BYTES", value_name = "N")]
+    pub disk_reserve_bytes: Option<u64>,
     /// How log lines look: human or json [default: human on a terminal, else json]
     #[arg(long, env = "DUET_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -88,6 +92,7 @@ struct FileConfig {
     root_password: Option<String>,
     cluster_secret: Option<String>,
     long_poll_max_seconds: Option<u64>,
+    disk_reserve_bytes: Option<u64>,
     log_format: Option<LogFormat>,
     log: Option<String>,
 }
@@ -117,6 +122,8 @@ pub struct Config {
     pub cluster_secret: String,
     /// Longest wait of a consume, in ms.
     pub long_poll_max_ms: u64,
+    /// Free bytes below which the node counts as full; none: by the size of the file system.
+    pub disk_reserve_bytes: Option<u64>,
     /// Form of log lines; none: by terminal.
     pub log_format: Option<LogFormat>,
     /// Filter of log lines.
@@ -207,6 +214,7 @@ impl Config {
             root_password,
             cluster_secret: cluster_secret.unwrap_or_default(),
             long_poll_max_ms: long_poll_seconds * 1000,
+            disk_reserve_bytes: args.disk_reserve_bytes.or(file.disk_reserve_bytes),
             log_format: args.log_format.or(file.log_format),
             log: args
                 .log

@@ -8,6 +8,7 @@ mod auth;
 mod cli;
 mod config;
 mod data_dir;
+mod disk;
 mod fatal;
 mod forward;
 mod http;

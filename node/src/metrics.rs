@@ -83,13 +83,21 @@ impl Metrics {
 fn render_raft(out: &mut String, readiness: &Readiness) {
     let raft = readiness.raft();
     let leadership = raft.leadership();
+    let (differing, compared_at) = raft.differing_members();
     let gauges = [
         ("duet_ready", u64::from(readiness.missing().is_none())),
         ("duet_raft_is_leader", u64::from(leadership.is_leader)),
         ("duet_raft_term", leadership.term),
         ("duet_raft_leader_id", leadership.leader.unwrap_or(0)),
         ("duet_raft_applied_index", raft.applied()),
+        ("duet_disk_full", u64::from(raft.disk().full)),
+        ("duet_growth_refused", u64::from(raft.growth_refused())),
+        ("duet_digest_differing_members", differing),
+        ("duet_digest_compared_index", compared_at),
     ];
+    let free_bytes = raft.disk().free_bytes;
+    let measured = free_bytes.map(|free_bytes| ("duet_disk_free_bytes", free_bytes));
+    let gauges = gauges.into_iter().chain(measured);
     for (name, value) in gauges {
         line(out, &format!("# TYPE {name} gauge"));
         line(out, &format!("{name} {value}"));

@@ -6,6 +6,8 @@
 //!   [`ENTRY_MAX_BYTES`], and is proposed under that leadership or not at all.
 //! - An entry is stamped when it is closed, so stamps are in the order of the log.
 //! - The queue is bounded by count and bytes, and closed while apply is too far behind.
+//! - An entry says the lowest version of apply that it needs; an Envelope that needs a higher one
+//!   than some member has is not taken on, since that member would stop at it.
 //!
 //! What an error says: openraft's `ForwardToLeader` comes before anything was appended. Everything
 //! else after the proposal left this task leaves open what became of it.
@@ -18,7 +20,7 @@ use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use types::command::{APPLY_VERSION, Entry, Envelope};
+use types::command::{Entry, Envelope};
 use types::ids::NodeId;
 use types::limits::{
     BATCHER_QUEUE_MAX, BATCHER_QUEUE_MAX_BYTES, ENTRIES_IN_FLIGHT_MAX, ENTRY_ENVELOPES_MAX,
@@ -29,6 +31,7 @@ use crate::clock::{Clock, Stamps};
 use crate::error::{ProposeError, Stopped};
 use crate::handle::{Core, Proposed};
 use crate::leadership::Leadership;
+use crate::metrics;
 use crate::type_config::{LeaderId, Proposal, TypeConfig};
 
 type Answer = Result<Proposed, ProposeError>;
@@ -43,6 +46,7 @@ struct Waiting {
 /// The batcher's queue.
 #[derive(Clone)]
 pub(crate) struct Batcher {
+    core: Core,
     queue: mpsc::Sender<Waiting>,
     /// Encoded bytes of what waits in the queue.
     queued_bytes: Arc<AtomicUsize>,
@@ -75,6 +79,7 @@ impl Batcher {
     ) -> Batcher {
         let (sender, queue) = mpsc::channel(BATCHER_QUEUE_MAX);
         let batcher = Batcher {
+            core: core.clone(),
             queue: sender,
             queued_bytes: Arc::default(),
             in_flight: Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT_MAX)),
@@ -96,6 +101,7 @@ impl Batcher {
 
     /// Queues an Envelope and waits for what becomes of it.
     pub(crate) async fn propose(&self, envelope: Envelope) -> Answer {
+        self.all_can_apply(envelope.apply_version())?;
         let bytes = envelope.encoded_len();
         let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
@@ -119,6 +125,22 @@ impl Batcher {
         }
         // Who drops the other end without an answer may have proposed before.
         answered.await.unwrap_or(Err(ProposeError::Unknown))
+    }
+
+    /// Has every member a build that knows this version of apply?
+    fn all_can_apply(&self, needs: u32) -> Result<(), ProposeError> {
+        // Every build has the first one: most Envelopes ask nobody.
+        if needs <= 1 {
+            return Ok(());
+        }
+        let members_have = metrics::look(&self.core, |metrics| {
+            let members = metrics.membership_config.membership().nodes();
+            members.map(|(_, member)| member.apply_version).min()
+        });
+        match members_have {
+            Some(have) if have < needs => Err(ProposeError::NotAllCanApply { needs, have }),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until nothing is in flight, and keeps it so. What is queued stays queued.
@@ -189,8 +211,9 @@ impl Task {
             lease_time,
             wall_time,
         } = self.clock.now(Stamps::default());
+        let needed = envelopes.iter().map(Envelope::apply_version);
         let entry = Entry {
-            apply_version: APPLY_VERSION,
+            apply_version: needed.max().unwrap_or(1),
             lease_time,
             wall_time,
             envelopes,

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use types::ids::LogIndex;
-use types::limits::{LOG_KEEP_BYTES, SNAPSHOT_LOG_BYTES, SNAPSHOT_MAX_AGE_MS};
+use types::limits::{LOG_KEEP_BYTES, LOG_KEEP_ENTRIES, SNAPSHOT_LOG_BYTES, SNAPSHOT_MAX_AGE_MS};
 
+use crate::disk::Disk;
 use crate::handle::Core;
 use crate::log_store::LogHandle;
 use crate::metrics;
@@ -15,8 +17,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Takes a snapshot whenever the log has grown enough since the last one, or that one is old, and
 /// lets the log go below it as far as its bytes are too many; the core itself counts entries only.
+/// On a full disk only if log can go for it, since a snapshot keeps files that RocksDB would remove.
 /// Ends with the core.
-pub(crate) async fn look_after_log(core: Core, log: LogHandle) {
+pub(crate) async fn look_after_log(core: Core, log: LogHandle, disk: watch::Receiver<Disk>) {
     let mut every = tokio::time::interval(LOOK_INTERVAL);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut schedule = Schedule::new(Instant::now());
@@ -28,7 +31,11 @@ pub(crate) async fn look_after_log(core: Core, log: LogHandle) {
             last: log.last().map(|log_id| log_id.index),
             bytes: log.bytes_after(covered),
         };
-        if schedule.is_due(Instant::now(), seen) && core.trigger().snapshot().await.is_err() {
+        let worth_it = !disk.borrow().full || frees_log(&core, &log);
+        if schedule.is_due(Instant::now(), seen)
+            && worth_it
+            && core.trigger().snapshot().await.is_err()
+        {
             return;
         }
         let purged = log.purged().map(|log_id| log_id.index);
@@ -39,6 +46,15 @@ pub(crate) async fn look_after_log(core: Core, log: LogHandle) {
             return;
         }
     }
+}
+
+/// Would the log lose entries by a snapshot of the state as it is?
+pub(crate) fn frees_log(core: &Core, log: &LogHandle) -> bool {
+    let applied = metrics::look(core, |metrics| {
+        metrics.last_applied.map(|log_id| log_id.index)
+    });
+    let kept_from = applied.unwrap_or(0).saturating_sub(LOG_KEEP_ENTRIES);
+    kept_from > log.purged().map_or(0, |log_id| log_id.index)
 }
 
 /// What a look at the log finds.

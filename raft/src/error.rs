@@ -59,6 +59,18 @@ pub enum ProposeError {
     /// The batcher's queue is full, or apply is too far behind. It was certainly not appended.
     #[error("too much work is waiting")]
     Overloaded,
+    /// It would grow the state, and too many voters are short of room on their disks. It was
+    /// certainly not appended.
+    #[error("the cluster's disks are too full for what grows")]
+    DiskFull,
+    /// It has a command that the build of some member does not know. It was certainly not appended.
+    #[error("it needs version {needs} of apply, and a member has only {have}")]
+    NotAllCanApply {
+        /// What the Envelope needs.
+        needs: u32,
+        /// The lowest that a member has.
+        have: u32,
+    },
     /// It was appended, or may have been, and what became of it is not known: it may still happen.
     #[error("the leadership changed before the outcome was known")]
     Unknown,

@@ -17,9 +17,11 @@ use types::outcome::Outcome;
 use crate::batcher::Batcher;
 use crate::clock::{Clock, Stamps};
 use crate::compaction;
+use crate::disk;
 use crate::error::{
     Fatal, InitializeError, MembershipError, ProposeError, ReadIndexError, StartError, Stopped,
 };
+use crate::guard::{Findings, Guard, Own};
 use crate::leadership::{self, Leadership};
 use crate::log_store::{LogHandle, LogStore};
 use crate::membership::Changes;
@@ -30,7 +32,7 @@ use crate::options::{self, Engines, Options, Secret};
 use crate::read_index::{NoLeader, ReadIndex};
 use crate::rpc::RpcService;
 use crate::rpc::auth::Identity;
-use crate::rpc::messages::StatusResponse;
+use crate::rpc::messages::{StatusRequest, StatusResponse};
 use crate::snapshot::{SnapshotError, make_dir};
 use crate::state_machine::{ApplyCounters, RequestId, StateHandle, StateMachine, StateStore};
 use crate::status::{self, Status};
@@ -51,7 +53,8 @@ pub struct Raft {
 struct Inner {
     node_id: NodeId,
     cluster_id: String,
-    member: Member,
+    own: Arc<Own>,
+    findings: Arc<Findings>,
     secret: Secret,
     core: Core,
     store: Arc<StateStore>,
@@ -110,6 +113,7 @@ impl Raft {
             member,
             secret,
             timing,
+            disk,
             ..
         } = options;
         if node_id == 0 || cluster_id.is_empty() {
@@ -147,16 +151,32 @@ impl Raft {
         let reads = ReadIndex::start(core.clone(), peers.clone(), leadership.clone());
         let silence_max = 2 * timing.election_max;
         let changes = Arc::new(Changes::new(core.clone(), batcher.clone(), silence_max));
+        let own = Arc::new(Own {
+            core: core.clone(),
+            store: store.clone(),
+            member,
+            disk: disk.clone(),
+        });
+        let findings = Arc::new(Findings::default());
+        let guard = Guard::new(
+            own.clone(),
+            peers.clone(),
+            batcher.clone(),
+            changes.clone(),
+            findings.clone(),
+        );
         let tasks = vec![
             following,
             tokio::spawn(look_after_members(changes.clone())),
-            tokio::spawn(compaction::look_after_log(core.clone(), log.clone())),
+            tokio::spawn(compaction::look_after_log(core.clone(), log.clone(), disk)),
+            tokio::spawn(guard.run(leadership.clone())),
         ];
         let applied = store.applied_index();
         let inner = Inner {
             node_id,
             cluster_id,
-            member,
+            own,
+            findings,
             secret,
             core,
             store,
@@ -190,7 +210,7 @@ impl Raft {
     /// Makes a new cluster with this node as its only voter. The node has to propose the first
     /// Envelope itself, once it is [ready to plan](Leadership::ready_to_plan).
     pub async fn initialize(&self) -> Result<(), InitializeError> {
-        let members = BTreeMap::from([(self.inner.node_id, self.inner.member.clone())]);
+        let members = BTreeMap::from([(self.inner.node_id, self.inner.own.member.clone())]);
         self.inner
             .core
             .initialize(members)
@@ -227,6 +247,9 @@ impl Raft {
         let committed = metrics::look(&self.inner.core, status::committed);
         if committed.saturating_sub(self.applied()) > APPLY_LAG_MAX_ENTRIES {
             return Err(ProposeError::Overloaded);
+        }
+        if self.growth_refused() && disk::grows(&envelope) {
+            return Err(ProposeError::DiskFull);
         }
         self.inner.batcher.propose(envelope).await
     }
@@ -325,12 +348,13 @@ impl Raft {
             cluster_id,
             ..
         } = &*self.inner;
-        status::collect(core, peers, cluster_id, self.own_status()).await
+        let own = self.own_status(StatusRequest::default());
+        status::collect(core, peers, cluster_id, own).await
     }
 
     /// For another node: how this one is doing.
-    pub(crate) fn own_status(&self) -> StatusResponse {
-        status::own(&self.inner.core, self.applied(), &self.inner.member.version)
+    pub(crate) fn own_status(&self, request: StatusRequest) -> StatusResponse {
+        self.inner.own.status(request)
     }
 
     /// Adds a node that follows, and votes once it has caught up if `member.voter_wanted`. Leader
@@ -468,6 +492,14 @@ impl Raft {
 
     pub(crate) fn core(&self) -> &Core {
         &self.inner.core
+    }
+
+    pub(crate) fn own(&self) -> &Own {
+        &self.inner.own
+    }
+
+    pub(crate) fn findings(&self) -> &Findings {
+        &self.inner.findings
     }
 
     pub(crate) fn store(&self) -> &Arc<StateStore> {

@@ -300,6 +300,8 @@ impl Raft {
             // Asked again with the same nonce, it gets the same number: nothing is lost.
             ProposeError::NotLeader { .. }
             | ProposeError::Overloaded
+            | ProposeError::DiskFull
+            | ProposeError::NotAllCanApply { .. }
             | ProposeError::Unknown
             | ProposeError::Stopped(_) => NotNow::Elsewhere,
         })?;

@@ -2,7 +2,8 @@
 //!
 //! [`Raft`] is the handle the node holds. A write goes `batcher` → openraft → [`log_store`] and
 //! [`network`] → [`state_machine`] → [`apply`]; a read asks `read_index` first. Who belongs to the
-//! cluster is `membership`'s, what other nodes ask of this one [`rpc`]'s. `OVERVIEW.md` has it all
+//! cluster is `membership`'s, what other nodes ask of this one [`rpc`]'s; `guard` watches over disks
+//! and over replicas that differ. `OVERVIEW.md` has it all
 //! on a page.
 //!
 //! This crate is the only one that knows openraft. It knows no SQL. Only [`clock`] reads a clock.
@@ -12,7 +13,9 @@ mod batcher;
 pub mod clock;
 pub mod codec;
 mod compaction;
+mod disk;
 pub mod error;
+mod guard;
 mod handle;
 pub mod join;
 pub mod leadership;
@@ -32,6 +35,7 @@ pub mod type_config;
 mod cluster_tests;
 
 pub use clock::Stamps;
+pub use disk::Disk;
 pub use error::{
     Fatal, InitializeError, MembershipError, ProposeError, ReadIndexError, StartError, Stopped,
 };

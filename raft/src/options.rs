@@ -8,10 +8,12 @@ use std::time::Duration;
 use openraft::{SnapshotPolicy, StepDownPolicy};
 use storage::Engine;
 use storage::rocks::RocksEngine;
+use tokio::sync::watch;
 use types::ids::NodeId;
 use types::limits;
 
 use crate::clock::{SystemTimeSource, TimeSource};
+use crate::disk::Disk;
 use crate::error::StartError;
 use crate::state_machine::OpenEngine;
 use crate::type_config::Member;
@@ -34,12 +36,14 @@ pub struct Options {
     pub engines: Engines,
     /// The clocks entries are stamped with.
     pub clock: Box<dyn TimeSource>,
+    /// The room on the disk, as it is measured from time to time.
+    pub disk: watch::Receiver<Disk>,
     /// The runtime that consensus, replication and the batcher run on, and nothing else.
     pub runtime: tokio::runtime::Handle,
 }
 
 impl Options {
-    /// Options with the machine's clocks and the usual timing.
+    /// Options with the machine's clocks, the usual timing, and a disk nobody measures.
     pub fn new(
         node_id: NodeId,
         cluster_id: impl Into<String>,
@@ -57,6 +61,7 @@ impl Options {
             timing: Timing::default(),
             engines: Engines::Disk,
             clock: Box::new(SystemTimeSource::default()),
+            disk: watch::channel(Disk::UNKNOWN).1,
             runtime,
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use openraft::RaftMetrics;
 use types::ids::{LogIndex, NodeId, Term};
 
+use crate::disk::Disk;
 use crate::handle::Core;
 use crate::metrics;
 use crate::network::peers::{Lane, Peers};
@@ -53,6 +54,8 @@ pub struct MemberStatus {
     pub lag: LogIndex,
     /// The last entry its newest snapshot covers; 0: it has none.
     pub snapshot_index: LogIndex,
+    /// The room on its disk.
+    pub disk: Disk,
 }
 
 /// What a member is doing.
@@ -104,6 +107,7 @@ pub(crate) fn own(core: &Core, applied: LogIndex, version: &str) -> StatusRespon
         committed: committed(metrics).max(applied),
         snapshot_index: metrics.snapshot.map_or(0, |log_id| log_id.index),
         version: version.to_owned(),
+        ..StatusResponse::default()
     })
 }
 
@@ -124,15 +128,7 @@ pub(crate) async fn collect(
         if member.node_id == node_id {
             return Some(own.clone());
         }
-        let peer = peers
-            .peer(member.node_id, &member.rpc, Lane::Requests)
-            .ok()?;
-        let answer = peer
-            .unary(path::STATUS, StatusRequest {}, ANSWER_TIMEOUT)
-            .await;
-        answer
-            .inspect_err(|status| tracing::debug!(node = member.node_id, %status, "no status"))
-            .ok()
+        ask(peers, member.node_id, &member.rpc, StatusRequest::default()).await
     });
     let answers: Vec<Option<StatusResponse>> = futures::future::join_all(asked).await;
     let most = answers
@@ -146,6 +142,20 @@ pub(crate) async fn collect(
         fill(member, answer, last_known, status.committed, status.leader);
     }
     status
+}
+
+/// Asks another node how it is doing; none if it does not answer.
+pub(crate) async fn ask(
+    peers: &Peers,
+    node_id: NodeId,
+    rpc: &str,
+    request: StatusRequest,
+) -> Option<StatusResponse> {
+    let peer = peers.peer(node_id, rpc, Lane::Requests).ok()?;
+    let answer = peer.unary(path::STATUS, request, ANSWER_TIMEOUT).await;
+    answer
+        .inspect_err(|status| tracing::debug!(node = node_id, %status, "no status"))
+        .ok()
 }
 
 fn fill(
@@ -169,6 +179,7 @@ fn fill(
     } else {
         Role::Learner
     };
+    member.disk = Disk::from(&answer);
     member.version = answer.version;
     member.last_log_index = answer.last_log_index;
     member.applied = answer.applied;
@@ -190,6 +201,7 @@ fn known(metrics: &RaftMetrics<TypeConfig>, cluster_id: &str) -> Known {
         applied: 0,
         lag: 0,
         snapshot_index: 0,
+        disk: Disk::UNKNOWN,
     });
     let matching = metrics.replication.iter().flatten();
     Known {

@@ -12,8 +12,7 @@ use std::iter::Peekable;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use xxhash_rust::xxh64::Xxh64;
-
+use crate::chain;
 use crate::engine::{Direction, KeyRange, Op, Pair, Read, Scan, Snapshot};
 use crate::error::Result;
 
@@ -103,13 +102,9 @@ impl Batch {
     }
 
     fn chain(&mut self, kind: u8, key: &[u8], rest: &[u8]) {
-        let mut hash = Xxh64::new(self.digest);
-        hash.update(&[kind]);
         // With its length, so that no two pairs are the same bytes.
-        hash.update(&(key.len() as u64).to_be_bytes());
-        hash.update(key);
-        hash.update(rest);
-        self.digest = hash.digest();
+        let key_len = (key.len() as u64).to_be_bytes();
+        self.digest = chain::link(self.digest, &[&[kind], &key_len, key, rest]);
     }
 
     /// The key gets the value.

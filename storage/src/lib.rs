@@ -4,6 +4,7 @@
 //! ([`keys`]). It knows neither Raft nor SQL, and is synchronous throughout.
 
 pub mod batch;
+pub mod chain;
 pub mod engine;
 pub mod error;
 mod files;

@@ -30,7 +30,7 @@ pub fn append(
         let payload = PayloadMode::try_from(target.payload)
             .map_err(|_| unknown("payload mode", target.payload))?;
         let (before, after) = images(op, payload, event.before.as_deref(), after)?;
-        let message = Message {
+        let mut message = Message {
             renderer: RENDERER_VERSION,
             op,
             payload,
@@ -41,8 +41,9 @@ pub fn append(
             key: &event.message_key,
             before,
             after,
+            chain: 0,
         };
-        append_one(batch, target, &message, appended)?;
+        append_one(batch, target, &mut message, appended)?;
     }
     Ok(())
 }
@@ -51,7 +52,7 @@ pub fn append(
 fn append_one(
     batch: &mut Batch,
     target: &RouteTarget,
-    message: &Message<'_>,
+    message: &mut Message<'_>,
     appended: &mut Vec<AppendedRange>,
 ) -> storage::Result<()> {
     let RouteTarget {
@@ -62,9 +63,10 @@ fn append_one(
     let mut tail = Tail::load(batch, topic_id, partition)?;
     let offset = tail.next;
     let key = keys::topics::message(topic_id, partition, offset);
-    let stored = message.encode(&key);
+    let stored = message.encode_after(&key, tail.chain);
     tail.next += 1;
     tail.bytes += stored.len() as u64;
+    tail.chain = message.chain;
     batch.put(key, stored);
     tail.store(batch, topic_id, partition);
     note(appended, target, offset);

@@ -164,7 +164,7 @@ fn read_range(
 }
 
 /// Offsets are dense: a missing one is damage.
-fn hole(keys: &KeyRange, offset: Offset) -> Error {
+pub(crate) fn hole(keys: &KeyRange, offset: Offset) -> Error {
     Error::Corrupt {
         what: format!("offset {offset} is missing at {:02x?}", keys.start),
     }

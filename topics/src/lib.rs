@@ -26,6 +26,7 @@
 use types::ids::{LeaseTimeMs, Version, WallTimeUs};
 
 pub mod append;
+pub mod chain;
 pub mod fetch;
 pub mod groups;
 pub mod message;

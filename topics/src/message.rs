@@ -5,6 +5,7 @@
 //!            log index (u64) ordinal (u32) wall time (i64, µs) table id (u32)
 //!            user (length, bytes) message key (length, bytes)
 //!            before (image) after (image)
+//!            chain (u64)
 //!            crc32 (u32) over the key in the state and all of the above
 //! image   := 0, or length + 1 and the row as in `types::row`
 //! length  := varint (LEB128); fixed numbers are big-endian
@@ -12,9 +13,12 @@
 //! The images are what the payload mode needs: after the change; for DELETE before it; both for the
 //! diff of an UPDATE. The checksum covers the key, so bytes that turn up at another offset are
 //! found as well. It is checked whenever a message is decoded.
+//!
+//! The chain is a hash over the chain of the message before and all of this one up to there: nodes
+//! that have the same value at an offset have the same messages from the first one to this.
 
 use prost::encoding::{decode_varint, encode_varint};
-use storage::Error;
+use storage::{Error, chain};
 use types::ids::{TableId, Version, WallTimeUs};
 use types::schema::{PayloadMode, RowOp};
 
@@ -22,6 +26,7 @@ use types::schema::{PayloadMode, RowOp};
 const FORM: u8 = 1;
 /// Bytes before the user.
 const FIXED_LEN: usize = 4 + Version::LEN + 8 + 4;
+const CHAIN_LEN: usize = 8;
 const CRC_LEN: usize = 4;
 
 /// A message's parts, borrowed from its stored bytes.
@@ -47,14 +52,28 @@ pub struct Message<'a> {
     pub before: Option<&'a [u8]>,
     /// The row after the change, where the payload needs it.
     pub after: Option<&'a [u8]>,
+    /// The partition's chain up to and including this message.
+    pub chain: u64,
 }
 
 impl Message<'_> {
     /// The bytes to store under `storage_key`.
     pub fn encode(&self, storage_key: &[u8]) -> Vec<u8> {
+        seal(storage_key, self.body(), self.chain)
+    }
+
+    /// The same of a message that comes after one whose chain is `before`; sets its own.
+    pub fn encode_after(&mut self, storage_key: &[u8], before: u64) -> Vec<u8> {
+        let body = self.body();
+        self.chain = chain::link(before, &[&body]);
+        seal(storage_key, body, self.chain)
+    }
+
+    fn body(&self) -> Vec<u8> {
         let image_len = |image: Option<&[u8]>| image.map_or(1, |image| image.len() + 5);
         let mut out = Vec::with_capacity(
             FIXED_LEN
+                + CHAIN_LEN
                 + CRC_LEN
                 + self.user.len()
                 + self.key.len()
@@ -70,8 +89,6 @@ impl Message<'_> {
         put_slice(&mut out, self.key.as_bytes());
         put_image(&mut out, self.before);
         put_image(&mut out, self.after);
-        let crc = checksum(storage_key, &out);
-        out.extend_from_slice(&crc.to_be_bytes());
         out
     }
 
@@ -117,8 +134,16 @@ fn parse(mut rest: &[u8]) -> Option<Message<'_>> {
         key: take_str(rest)?,
         before: take_image(rest)?,
         after: take_image(rest)?,
+        chain: u64::from_be_bytes(take(rest)?),
     };
     rest.is_empty().then_some(message)
+}
+
+fn seal(storage_key: &[u8], mut body: Vec<u8>, chain: u64) -> Vec<u8> {
+    body.extend_from_slice(&chain.to_be_bytes());
+    let crc = checksum(storage_key, &body);
+    body.extend_from_slice(&crc.to_be_bytes());
+    body
 }
 
 fn checksum(storage_key: &[u8], body: &[u8]) -> u32 {

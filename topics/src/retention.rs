@@ -9,7 +9,7 @@ use storage::{Batch, Direction, Error, KeyRange, Read};
 use types::command::{ClearTopic, Retain};
 use types::ids::{Offset, PartitionId, TopicId, WallTimeUs};
 
-use crate::{Tail, message};
+use crate::{Tail, chain, message};
 
 /// What a partition may keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub fn due(
 pub fn clear(batch: &mut Batch, command: &ClearTopic) -> storage::Result<()> {
     for partition in 0..command.partitions {
         let tail = Tail::load(batch, command.topic_id, partition)?;
-        raise_floor(batch, command.topic_id, partition, tail, tail.next, 0);
+        raise_floor(batch, command.topic_id, partition, tail, tail.next, 0)?;
     }
     Ok(())
 }
@@ -93,7 +93,7 @@ pub fn retain(batch: &mut Batch, command: &Retain) -> storage::Result<()> {
     let tail = Tail::load(batch, topic_id, partition)?;
     if tail.earliest == from {
         let left = tail.bytes.saturating_sub(bytes);
-        raise_floor(batch, topic_id, partition, tail, earliest, left);
+        raise_floor(batch, topic_id, partition, tail, earliest, left)?;
     }
     Ok(())
 }
@@ -106,19 +106,23 @@ fn raise_floor(
     tail: Tail,
     earliest: Offset,
     bytes: u64,
-) {
+) -> storage::Result<()> {
     let floor = earliest.min(tail.next);
     if floor <= tail.earliest {
-        return;
+        return Ok(());
     }
+    // Asked while the message is still there.
+    let floor_chain = chain::at(batch, topic, partition, tail, floor - 1)?;
     batch.delete_range(KeyRange::new(
         keys::topics::message(topic, partition, tail.earliest),
         keys::topics::message(topic, partition, floor),
     ));
     let tail = Tail {
         earliest: floor,
-        next: tail.next,
         bytes: if floor == tail.next { 0 } else { bytes },
+        floor_chain,
+        ..tail
     };
     tail.store(batch, topic, partition);
+    Ok(())
 }

@@ -14,6 +14,10 @@ pub struct Tail {
     pub next: Offset,
     /// Bytes of the messages between the two, as they are stored.
     pub bytes: u64,
+    /// The chain at the last message there ever was; 0 before the first.
+    pub chain: u64,
+    /// The chain at the last message below `earliest`; 0 if there was none.
+    pub floor_chain: u64,
 }
 
 impl Tail {
@@ -40,24 +44,36 @@ impl Tail {
     }
 
     pub(crate) fn store(self, batch: &mut Batch, topic: TopicId, partition: PartitionId) {
-        let mut stored = Vec::with_capacity(24);
-        stored.extend_from_slice(&self.earliest.to_be_bytes());
-        stored.extend_from_slice(&self.next.to_be_bytes());
-        stored.extend_from_slice(&self.bytes.to_be_bytes());
+        let fields = [
+            self.earliest,
+            self.next,
+            self.bytes,
+            self.chain,
+            self.floor_chain,
+        ];
+        let stored = fields.map(u64::to_be_bytes).concat();
         batch.put(keys::topics::tail(topic, partition), stored);
     }
 
     pub(crate) fn decode(stored: &[u8]) -> storage::Result<Tail> {
-        let (numbers, rest) = stored.as_chunks::<8>();
-        match (numbers, rest) {
-            ([earliest, next, bytes], []) if earliest <= next => Ok(Tail {
-                earliest: u64::from_be_bytes(*earliest),
-                next: u64::from_be_bytes(*next),
-                bytes: u64::from_be_bytes(*bytes),
-            }),
+        let (fields, rest) = stored.as_chunks::<8>();
+        let fields: Vec<u64> = fields
+            .iter()
+            .map(|field| u64::from_be_bytes(*field))
+            .collect();
+        match *fields {
+            [earliest, next, bytes, chain, floor_chain] if earliest <= next && rest.is_empty() => {
+                Ok(Tail {
+                    earliest,
+                    next,
+                    bytes,
+                    chain,
+                    floor_chain,
+                })
+            }
             _ => Err(storage::Error::Corrupt {
                 what: format!(
-                    "partition tail {stored:02x?} is not two ascending offsets and a size"
+                    "partition tail {stored:02x?} is not two ascending offsets, a size and chains"
                 ),
             }),
         }
@@ -70,24 +86,22 @@ mod tests {
 
     #[test]
     fn a_tail_that_runs_backwards_or_is_cut_short_is_corrupt() {
-        let mut bytes = [0; 24];
-        (bytes[7], bytes[15], bytes[22]) = (2, 5, 1);
-        assert_eq!(
-            Tail::decode(&bytes).unwrap(),
-            Tail {
-                earliest: 2,
-                next: 5,
-                bytes: 256,
-            }
-        );
-        let backwards = [&bytes[8..16], &bytes[..8], &bytes[16..]].concat();
-        assert!(matches!(
-            Tail::decode(&backwards),
-            Err(storage::Error::Corrupt { .. })
-        ));
-        assert!(matches!(
-            Tail::decode(&bytes[..23]),
-            Err(storage::Error::Corrupt { .. })
-        ));
+        let bytes = [2, 5, 256, 9, 8].map(u64::to_be_bytes).concat();
+        let tail = Tail {
+            earliest: 2,
+            next: 5,
+            bytes: 256,
+            chain: 9,
+            floor_chain: 8,
+        };
+        assert_eq!(Tail::decode(&bytes).unwrap(), tail);
+        let backwards = [5, 2, 256, 9, 8].map(u64::to_be_bytes).concat();
+        let longer = [&bytes[..], &[0]].concat();
+        for damaged in [&backwards[..], &bytes[..39], &bytes[..24], &longer] {
+            assert!(matches!(
+                Tail::decode(damaged),
+                Err(storage::Error::Corrupt { .. })
+            ));
+        }
     }
 }

@@ -4,8 +4,8 @@
 
 use storage::memory::MemoryEngine;
 use storage::{Batch, Durability, Engine, Error, Op, keys};
-use topics::{ApplyContext, append, fetch};
-use types::command::{RouteTarget, RowEvent};
+use topics::{ApplyContext, append, chain, fetch, retention};
+use types::command::{ClearTopic, Retain, RouteTarget, RowEvent};
 use types::ids::Version;
 use types::schema::{PayloadMode, RowOp};
 
@@ -109,18 +109,10 @@ fn an_undone_append_leaves_no_gap() {
     append::append(&mut batch, at(), &event, Some(AFTER), &mut Vec::new()).unwrap();
     batch.rollback(savepoint);
     append::append(&mut batch, at(), &event, Some(AFTER), &mut ranges).unwrap();
-    assert_eq!(
-        fetch::tail(&batch, 1, 0).unwrap(),
-        topics::Tail {
-            earliest: 0,
-            next: 2,
-            bytes: fetch::fetch(&batch, 1, 0, 0, 2, usize::MAX)
-                .unwrap()
-                .iter()
-                .map(|message| message.raw().len() as u64)
-                .sum(),
-        }
-    );
+    let tail = fetch::tail(&batch, 1, 0).unwrap();
+    let stored = fetch::fetch(&batch, 1, 0, 0, 2, usize::MAX).unwrap();
+    let bytes: usize = stored.iter().map(|message| message.raw().len()).sum();
+    assert_eq!((tail.earliest, tail.next, tail.bytes), (0, 2, bytes as u64));
     assert_eq!(
         (ranges.len(), ranges[0].first_offset, ranges[0].count),
         (1, 0, 2)
@@ -197,4 +189,80 @@ fn all_that_belongs_to_a_topic_lies_under_its_prefixes() {
     // it is acked.
     assert_eq!(under(&keys::topics::lease_end(1, "g", 0, "l")), 1);
     assert_eq!(ops.len() + 1, prefixes.len());
+}
+
+/// A partition with `count` messages whose rows are numbered from `first`.
+fn partition(first: u8, count: u8) -> Batch {
+    let mut batch = Batch::new(MemoryEngine::new().snapshot());
+    let event = event(RowOp::Insert, &[PayloadMode::Full]);
+    for row in first..first + count {
+        append::append(&mut batch, at(), &event, Some(&[row]), &mut Vec::new()).unwrap();
+    }
+    batch
+}
+
+fn link(batch: &Batch, offset: Option<u64>) -> Result<chain::Link, types::Error> {
+    chain::ask(batch, 1, 0, offset).unwrap()
+}
+
+#[test]
+fn the_chain_at_an_offset_tells_what_came_before_it() {
+    let (all, same, other) = (partition(0, 5), partition(0, 5), partition(1, 5));
+    let values = |batch: &Batch| -> Vec<u64> {
+        let value = |offset| link(batch, Some(offset)).unwrap().value;
+        (0..5).map(value).collect()
+    };
+    assert_eq!(values(&all), values(&same));
+    let differ = values(&all)
+        .into_iter()
+        .zip(values(&other))
+        .all(|(a, b)| a != b);
+    assert!(
+        differ,
+        "the first message differs, so every value after it does"
+    );
+    let last = link(&all, None).unwrap();
+    assert_eq!((last.offset, last.value), (Some(4), values(&all)[4]));
+    assert_eq!(last, link(&all, Some(4)).unwrap());
+    let empty = chain::Link {
+        offset: None,
+        value: 0,
+    };
+    assert_eq!(chain::ask(&all, 1, 7, None).unwrap().unwrap(), empty);
+    for beyond in [5, u64::MAX] {
+        let refused = link(&all, Some(beyond)).unwrap_err();
+        assert_eq!(refused.code, types::ErrorCode::OffsetOutOfRange);
+    }
+}
+
+#[test]
+fn the_chain_goes_on_over_retention_and_clear() {
+    let whole = partition(0, 5);
+    let mut cut = partition(0, 3);
+    let retain = Retain {
+        topic_id: 1,
+        partition: 0,
+        earliest: 2,
+        from: 0,
+        bytes: 0,
+    };
+    retention::retain(&mut cut, &retain).unwrap();
+    // Below the floor only the last one is known still.
+    assert_eq!(link(&cut, Some(1)), link(&whole, Some(1)));
+    assert_eq!(link(&cut, Some(2)), link(&whole, Some(2)));
+    assert!(link(&cut, Some(0)).is_err());
+    let clear = ClearTopic {
+        topic_id: 1,
+        partitions: 1,
+    };
+    retention::clear(&mut cut, &clear).unwrap();
+    assert_eq!(link(&cut, None), link(&whole, Some(2)));
+    assert!(link(&cut, Some(1)).is_err());
+    let event = event(RowOp::Insert, &[PayloadMode::Full]);
+    for row in 3..5 {
+        append::append(&mut cut, at(), &event, Some(&[row]), &mut Vec::new()).unwrap();
+    }
+    assert_eq!(link(&cut, None), link(&whole, None));
+    assert_eq!(link(&cut, Some(3)), link(&whole, Some(3)));
+    assert_eq!(link(&cut, Some(2)), link(&whole, Some(2)));
 }

@@ -26,6 +26,7 @@ fn update() -> Message<'static> {
         key: "01HS",
         before: Some(&[0, 0, 0, 1, 1]),
         after: Some(&[0, 0, 0, 2, 1, 2]),
+        chain: 0xc0ff_ee00_0000_0007,
     }
 }
 
@@ -42,7 +43,8 @@ fn the_bytes_of_a_message() {
          0430314853\
          060000000101\
          07000000020102\
-         23ac5bf8"
+         c0ffee0000000007\
+         da7b0bcc"
     );
 }
 
@@ -141,6 +143,7 @@ proptest! {
             key: &key,
             before: before.as_deref(),
             after: after.as_deref(),
+            chain: index.rotate_left(7),
         };
         let storage_key = message_key(3, 2, index);
         let stored = message.encode(&storage_key);

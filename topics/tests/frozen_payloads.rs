@@ -135,6 +135,7 @@ fn render(
         key: "01HS",
         before,
         after,
+        chain: 0,
     };
     Renderer::new(&*engine().snapshot()).payload(&message)
 }
@@ -290,6 +291,7 @@ fn values_of_every_type() {
         key: "true",
         before: None,
         after: Some(&image),
+        chain: 0,
     };
     assert_eq!(
         Renderer::new(&*engine.snapshot())
@@ -335,6 +337,7 @@ fn what_cannot_be_rendered_ends_the_node_and_says_why() {
         key: "",
         before: None,
         after: None,
+        chain: 0,
     };
     let error = Renderer::new(&*engine().snapshot())
         .payload(&message)

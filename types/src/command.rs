@@ -9,9 +9,10 @@ use prost::{Message, Oneof};
 use crate::ids::{LeaseTimeMs, LogIndex, Offset, PartitionId, Term, TopicId, Version, WallTimeUs};
 use crate::schema::{PayloadMode, RowOp};
 
-/// Version of apply that this build's commands need. An entry says which it needs; a node that is
-/// older than an entry stops rather than guess.
-pub const APPLY_VERSION: u32 = 1;
+/// Highest version of apply that this build has. An entry says which one it needs, which is the
+/// lowest that has all its commands: see [`CommandKind::apply_version`]. A node that is older than
+/// an entry stops rather than guess.
+pub const APPLY_VERSION: u32 = 2;
 
 /// One entry of the log: what the batcher packed, stamped once.
 #[derive(Clone, PartialEq, Message)]
@@ -52,6 +53,17 @@ pub struct Envelope {
     /// Set when the caller wants this to happen once however often it is sent.
     #[prost(message, optional, tag = "6")]
     pub idempotency: Option<Idempotency>,
+}
+
+impl Envelope {
+    /// The lowest version of apply that has all its commands.
+    pub fn apply_version(&self) -> u32 {
+        let kinds = self
+            .commands
+            .iter()
+            .filter_map(|command| command.kind.as_ref());
+        kinds.map(CommandKind::apply_version).max().unwrap_or(1)
+    }
 }
 
 /// A condition on one key or prefix of the state.
@@ -159,7 +171,7 @@ pub struct Idempotency {
 #[derive(Clone, PartialEq, Message)]
 pub struct Command {
     /// Which; none means a newer version wrote it.
-    #[prost(oneof = "CommandKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "CommandKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 30")]
     pub kind: Option<CommandKind>,
 }
 
@@ -205,6 +217,22 @@ pub enum CommandKind {
     /// Old messages go: everything below an offset of a partition.
     #[prost(message, tag = "11")]
     Retain(Retain),
+    /// What a majority of the voters holds: who holds something else stops.
+    #[prost(message, tag = "30")]
+    CompareDigest(CompareDigest),
+}
+
+impl CommandKind {
+    /// The lowest version of apply that has it. A command that is added gets a new one, and is not
+    /// proposed before all members have it.
+    pub fn apply_version(&self) -> u32 {
+        use CommandKind::*;
+        match self {
+            Write(_) | Claim(_) | Ack(_) | Nack(_) | Extend(_) | Release(_) | Reset(_)
+            | ClearTopic(_) | RegisterNode(_) | Audit(_) | Retain(_) => 1,
+            CompareDigest(_) => 2,
+        }
+    }
 }
 
 /// Changes of keys, in order, and range deletes before them.
@@ -504,4 +532,45 @@ pub struct Audit {
     /// [`crate::schema::AuditRecord`] as JSON.
     #[prost(bytes = "bytes", tag = "1")]
     pub record: Bytes,
+}
+
+/// At the entry `index` the digest of a majority of the voters was `digest`. Changes nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct CompareDigest {
+    /// The entry.
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    /// The chain over every change applied up to and including it.
+    #[prost(fixed64, tag = "2")]
+    pub digest: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_envelope_needs_what_its_newest_command_needs() {
+        let envelope = |kinds: Vec<CommandKind>| Envelope {
+            commands: kinds.into_iter().map(Command::from).collect(),
+            ..Envelope::default()
+        };
+        let old = || CommandKind::Write(Write::default());
+        let new = || CommandKind::CompareDigest(CompareDigest::default());
+        assert_eq!(envelope(vec![]).apply_version(), 1);
+        assert_eq!(envelope(vec![old(), old()]).apply_version(), 1);
+        assert_eq!(envelope(vec![old(), new(), old()]).apply_version(), 2);
+        assert!(new().apply_version() <= APPLY_VERSION);
+    }
+
+    #[test]
+    fn the_bytes_of_a_comparison() {
+        let compare = CompareDigest {
+            index: 256,
+            digest: 7,
+        };
+        let bytes = Command::from(CommandKind::CompareDigest(compare)).encode_to_vec();
+        let frozen = [0xf2, 1, 12, 8, 0x80, 2, 0x11, 7, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(bytes, frozen);
+    }
 }

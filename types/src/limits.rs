@@ -206,6 +206,33 @@ pub const LOG_KEEP_ENTRIES: u64 = 10_000;
 /// not have is kept in any case.
 pub const LOG_KEEP_BYTES: u64 = 256 * MIB as u64;
 
+// ---- Replicas that watch each other -----------------------------------------------------------
+
+/// Digests are compared between nodes at entries whose index is a multiple of this.
+pub const DIGEST_MARK_ENTRIES: u64 = 256;
+/// Digests of that kind a node remembers; of older entries it says that it does not know.
+pub const DIGEST_MARKS_MAX: usize = 1_024;
+/// How often the leader compares the digests of all members, if there was a new mark.
+pub const DIGEST_COMPARE_INTERVAL_MS: u64 = 10_000;
+/// How often a leader asks the members how they are, and a node looks at its disk.
+pub const WATCH_INTERVAL_MS: u64 = 1_000;
+
+// ---- Disk -------------------------------------------------------------------------------------
+
+/// Free bytes of the data directory's file system below which a node counts as full, unless
+/// configured: a share of the file system, but at least and at most so much. A leader without a
+/// quorum of voters that have room refuses growth: 503 `DISK_FULL`.
+pub const DISK_RESERVE_PERCENT: u64 = 5;
+/// See [`DISK_RESERVE_PERCENT`].
+pub const DISK_RESERVE_MIN_BYTES: u64 = 512 * MIB as u64;
+/// See [`DISK_RESERVE_PERCENT`].
+pub const DISK_RESERVE_MAX_BYTES: u64 = 10 * 1024 * MIB as u64;
+/// Most of a small file system that the reserve takes, whatever its minimum says.
+pub const DISK_RESERVE_SMALL_PERCENT: u64 = 20;
+/// How much more than its reserve a full node must have free to count as not full again, as a share
+/// of the reserve.
+pub const DISK_RECOVERY_PERCENT: u64 = 10;
+
 // ---- Storage ----------------------------------------------------------------------------------
 
 /// Memory for the log's writes that are in its WAL and not yet in a table.

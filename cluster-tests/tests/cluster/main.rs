@@ -8,6 +8,8 @@ mod ack_repeats;
 mod bad_input;
 mod consume_answers;
 mod crash;
+mod digests;
+mod disk;
 mod failover;
 mod group_rules;
 mod groups;

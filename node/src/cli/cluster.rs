@@ -196,6 +196,8 @@ mod tests {
             applied_index: None,
             lag: None,
             version: None,
+            disk_free_bytes: None,
+            disk_full: None,
         };
         let status = ClusterStatus {
             cluster_id: "c".into(),

@@ -14,6 +14,7 @@ use types::{Error, ErrorCode};
 use super::call::Incoming;
 use super::front::{Content, Front};
 use crate::service::call::{ErrorShape, Operation};
+use crate::service::topics::Asked;
 
 /// All routes.
 pub fn router(front: Front) -> Router {
@@ -41,6 +42,7 @@ pub fn router(front: Front) -> Router {
         .route(paths::CLUSTER_PROMOTE, post(with_member(Promote)))
         .route(paths::CLUSTER_LEADER, post(with_body(TransferLeader)))
         .route(paths::CLUSTER_SNAPSHOT, post(with_body(Snapshot)))
+        .route(paths::CLUSTER_DIGEST, get(digest))
         .route(paths::HEALTH, get(health))
         .route(paths::READY, get(ready))
         .route(paths::METRICS, get(metrics))
@@ -123,6 +125,25 @@ pub(super) fn topic_query(
     let Path(topic) = topic.map_err(|rejection| bad_url(&rejection))?;
     let Query(query) = query.map_err(|rejection| bad_url(&rejection))?;
     Ok((topic, query))
+}
+
+/// `GET /v1/api/cluster/digest`: its query is the call's body.
+async fn digest(
+    State(front): State<Front>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    query: Parameters,
+    headers: HeaderMap,
+) -> Response {
+    let incoming = Incoming {
+        operation: Operation::Digest,
+        headers,
+        peer,
+    };
+    let asked = query
+        .map_err(|rejection| bad_url(&rejection))
+        .and_then(|Query(query)| crate::service::digest::query(&query))
+        .map(Asked::at_once);
+    front.answer(&incoming, Content::Query(asked)).await
 }
 
 /// INVALID_INPUT for what is not even text.

@@ -31,6 +31,7 @@ use crate::service::access::Access;
 use crate::service::auth::AuthService;
 use crate::service::cluster::ClusterService;
 use crate::service::consensus::Consensus;
+use crate::service::digest::DigestService;
 use crate::service::dispatch::{Dispatcher, Services};
 use crate::service::sql::SqlService;
 use crate::service::topics::TopicService;
@@ -194,7 +195,7 @@ async fn start_raft(
     member: Member,
     runtime: &tokio::runtime::Handle,
 ) -> Result<Raft, ServeError> {
-    let options = Options::new(
+    let mut options = Options::new(
         identity.node_id,
         identity.cluster_id.clone(),
         dir.raft(),
@@ -202,6 +203,7 @@ async fn start_raft(
         Secret::new(config.cluster_secret.clone()),
         runtime.clone(),
     );
+    options.disk = crate::disk::measure(&config.data_dir, config.disk_reserve_bytes);
     Raft::start(options)
         .await
         .map_err(|e| ServeError::new(format!("cannot start: {e}")))
@@ -242,6 +244,7 @@ pub fn services(
         Arc::new(planner),
         topics.clone(),
     );
+    let digest = DigestService::new(consensus.clone(), access.clone(), catalog.clone());
     let auth = AuthService::new(consensus.clone(), access.clone(), catalog, passwords);
     let cluster = ClusterService::new(consensus.clone(), access);
     let forwarder = Forwarder::new(consensus.raft().peers().clone());
@@ -253,6 +256,7 @@ pub fn services(
             topics,
             auth,
             cluster,
+            digest,
         }),
     )
 }

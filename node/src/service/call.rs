@@ -59,6 +59,8 @@ pub enum Operation {
     Snapshot = 21,
     /// `GET /v1/api/topics/{topic}/stream`.
     Stream = 30,
+    /// `GET /v1/api/cluster/digest`; the body is the query as JSON.
+    Digest = 31,
 }
 
 /// The three shapes of error bodies (CONTRACT §2).
@@ -81,7 +83,7 @@ impl Operation {
             Login | Refresh | Logout | Me | AuthStatus | Setup => ErrorShape::Auth,
             Consume | Stream | Claim | Release | Ack | Nack | Extend | LatestOffsets
             | ClusterStatus | ClusterHealth | AddMember | Promote | RemoveMember
-            | TransferLeader | Snapshot => ErrorShape::Plain,
+            | TransferLeader | Snapshot | Digest => ErrorShape::Plain,
         }
     }
 
@@ -119,6 +121,7 @@ impl Operation {
             TransferLeader => "transfer_leader",
             Snapshot => "snapshot",
             Stream => "stream",
+            Digest => "digest",
         }
     }
 
@@ -129,7 +132,7 @@ impl Operation {
             Login | Logout | Setup | AuthStatus | ClusterHealth => false,
             Sql | Consume | Stream | Claim | Release | Ack | Nack | Extend | LatestOffsets
             | Refresh | Me | ClusterStatus | AddMember | Promote | RemoveMember
-            | TransferLeader | Snapshot => true,
+            | TransferLeader | Snapshot | Digest => true,
         }
     }
 }

@@ -166,6 +166,10 @@ impl ClusterService {
     /// `POST /v1/api/cluster/snapshot`: of the node that is asked.
     pub async fn snapshot(&self, call: &Call) -> Result<Reply> {
         self.admin(call).await?;
+        if self.raft().disk().full && !self.raft().snapshot_frees_log() {
+            let message = "this node's disk is nearly full, and a snapshot now would free nothing";
+            return Err(Error::new(ErrorCode::DiskFull, message));
+        }
         let taken = tokio::time::timeout_at(call.deadline.into(), self.raft().take_snapshot());
         let snapshot_index = match taken.await {
             Ok(taken) => taken.map_err(|_| stopping())?,
@@ -235,6 +239,8 @@ fn member(m: &MemberStatus) -> wire::Member {
         applied_index: there.then_some(m.applied),
         lag: there.then_some(m.lag),
         version: there.then(|| m.version.clone()),
+        disk_free_bytes: m.disk.free_bytes.filter(|_| there),
+        disk_full: there.then_some(m.disk.full),
     }
 }
 

@@ -130,6 +130,10 @@ impl Consensus {
                 ErrorCode::Overloaded,
                 "this node has too much work waiting",
             )),
+            Ok(Err(ProposeError::DiskFull)) => Err(Failure::Error(disk_full())),
+            Ok(Err(error @ ProposeError::NotAllCanApply { .. })) => {
+                Err(Failure::new(ErrorCode::Conflict, error.to_string()))
+            }
             Ok(Err(ProposeError::Unknown)) => Err(Failure::Lost(lost())),
             Ok(Err(ProposeError::Stopped(_))) => Err(stopping().into()),
             Err(_) => Err(Failure::Error(self.outcome_too_late().maybe_applied())),
@@ -200,6 +204,15 @@ pub fn no_leader() -> Error {
 pub fn lost() -> Error {
     let message = "the leader was lost before its answer came; the request may have happened";
     Error::new(ErrorCode::ClusterUnavailable, message).maybe_applied()
+}
+
+/// DISK_FULL.
+pub fn disk_full() -> Error {
+    Error::new(
+        ErrorCode::DiskFull,
+        "the cluster's disks are nearly full, so nothing that grows is taken on; reads, DELETE, \
+         DROP, CLEAR TOPIC and acknowledgements are. Make room, and writes go on by themselves",
+    )
 }
 
 /// CLUSTER_UNAVAILABLE of a node on its way out.

@@ -13,6 +13,7 @@ use super::auth::AuthService;
 use super::call::{Call, Caller, Failure, Operation, Reply};
 use super::cluster::ClusterService;
 use super::consensus::{Consensus, lost, no_leader, stopping};
+use super::digest::DigestService;
 use super::sql::SqlService;
 use super::topics::{GIVE_BACK_TIMEOUT, ReleaseRequest, TopicService};
 use crate::forward::{ForwardError, Forwarder, IfOrphaned};
@@ -45,6 +46,8 @@ pub struct Services {
     pub auth: AuthService,
     /// Members.
     pub cluster: ClusterService,
+    /// What nodes are compared by.
+    pub digest: DigestService,
 }
 
 impl Dispatcher {
@@ -264,6 +267,7 @@ impl Dispatcher {
             topics,
             auth,
             cluster,
+            digest,
         } = &*self.services;
         match call.operation {
             Sql => sql.execute(call, hop).await,
@@ -290,6 +294,7 @@ impl Dispatcher {
             RemoveMember => cluster.remove(call).await,
             TransferLeader => cluster.transfer_leader(call).await,
             Snapshot => Ok(cluster.snapshot(call).await?),
+            Digest => Ok(digest.digest(call).await?),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod call;
 pub mod cluster;
 pub mod consensus;
+pub mod digest;
 pub mod dispatch;
 pub mod sql;
 pub mod topics;

@@ -71,6 +71,20 @@ pub enum ApplyFailure {
         /// What it is.
         what: &'static str,
     },
+    /// This node's state is not what the other nodes made of the same entries.
+    #[error(
+        "this node's state has diverged: at entry {index} its digest is {own:016x}, and that of a \
+         majority is {digest:016x}. Remove this node from the cluster and join with an empty \
+         directory"
+    )]
+    Diverged {
+        /// The entry at which they were compared.
+        index: LogIndex,
+        /// This node's digest.
+        own: u64,
+        /// The majority's.
+        digest: u64,
+    },
 }
 
 /// The place in the log that is being applied.
@@ -234,7 +248,7 @@ fn starts_with_version(value: &[u8], expected: Version) -> bool {
 fn may_refuse(command: &Command) -> bool {
     !matches!(
         command.kind,
-        Some(CommandKind::Write(_) | CommandKind::Audit(_))
+        Some(CommandKind::Write(_) | CommandKind::Audit(_) | CommandKind::CompareDigest(_))
     )
 }
 
@@ -263,5 +277,7 @@ fn run(
         Reset(reset) => groups::reset(batch, place.step(), reset)?,
         ClearTopic(clear) => Ok(groups::clear(batch, clear)?),
         Retain(retain) => Ok(groups::retain(batch, retain)?),
+        // Whether this node goes on is the state machine's question; the state stays as it is.
+        CompareDigest(_) => Ok(CommandResult::Done),
     })
 }

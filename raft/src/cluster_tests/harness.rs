@@ -9,15 +9,18 @@ use storage::keys::catalog;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
 use tonic::transport::server::TcpIncoming;
-use types::command::{Change, CommandKind, Envelope, Expectation, RegisterNode, Write};
+use types::command::{
+    APPLY_VERSION, Change, CommandKind, Envelope, Expectation, RegisterNode, Write,
+};
 use types::ids::{NodeId, Version};
 use types::outcome::Outcome;
 
 use crate::join::{JoinOptions, Joined, join};
 use crate::rpc::{self, RpcService};
 use crate::type_config::Member;
-use crate::{Options, ProposeError, Proposed, Raft, Secret};
+use crate::{Disk, Options, ProposeError, Proposed, Raft, Secret};
 
 pub(super) const CLUSTER: &str = "test-cluster";
 pub(super) const SECRET: &str = "a secret of the tests";
@@ -32,6 +35,8 @@ pub(super) struct Node {
     pub raft: Raft,
     pub address: SocketAddr,
     pub dir: TempDir,
+    /// What it believes of its disk.
+    pub disk: watch::Sender<Disk>,
     runtime: OwnRuntime,
 }
 
@@ -74,7 +79,7 @@ pub(super) fn member(address: SocketAddr) -> Member {
         http: format!("http://{address}/"),
         version: "test".into(),
         voter_wanted: true,
-        apply_version: 1,
+        apply_version: APPLY_VERSION,
     }
 }
 
@@ -108,16 +113,29 @@ async fn serve(runtime: &Runtime, service: RpcService, port: u16) -> SocketAddr 
 
 impl Node {
     async fn start_in(id: NodeId, dir: TempDir, port: u16, runtime: Runtime) -> Node {
+        Node::start_as(id, dir, port, runtime, APPLY_VERSION).await
+    }
+
+    async fn start_as(
+        id: NodeId,
+        dir: TempDir,
+        port: u16,
+        runtime: Runtime,
+        apply_version: u32,
+    ) -> Node {
         let service = RpcService::new(secret());
         let address = serve(&runtime, service.clone(), port).await;
-        let raft = Raft::start(options(id, address, dir.path(), &runtime))
-            .await
-            .unwrap();
+        let (disk, measured) = watch::channel(Disk::UNKNOWN);
+        let mut options = options(id, address, dir.path(), &runtime);
+        options.disk = measured;
+        options.member.apply_version = apply_version;
+        let raft = Raft::start(options).await.unwrap();
         service.attach(&raft);
         Node {
             raft,
             address,
             dir,
+            disk,
             runtime: OwnRuntime(Some(runtime)),
         }
     }
@@ -150,13 +168,16 @@ impl Node {
         let joined = ask_to_join(seed, address, nonce, &runtime).await.unwrap();
         assert_eq!(joined.cluster_id, CLUSTER);
         let dir = tempfile::tempdir().unwrap();
-        let raft = Raft::start(options(joined.node_id, address, dir.path(), &runtime)).await;
-        let raft = raft.unwrap();
+        let (disk, measured) = watch::channel(Disk::UNKNOWN);
+        let mut options = options(joined.node_id, address, dir.path(), &runtime);
+        options.disk = measured;
+        let raft = Raft::start(options).await.unwrap();
         service.attach(&raft);
         let node = Node {
             raft,
             address,
             dir,
+            disk,
             runtime: OwnRuntime(Some(runtime)),
         };
         node.wait_voter().await;
@@ -168,6 +189,14 @@ impl Node {
         Node::start_in(id, dir, address.port(), new_runtime()).await
     }
 
+    /// The same, with a build that has this version of apply.
+    pub(super) async fn restarted_as(
+        (id, address, dir): (NodeId, SocketAddr, TempDir),
+        apply_version: u32,
+    ) -> Node {
+        Node::start_as(id, dir, address.port(), new_runtime(), apply_version).await
+    }
+
     /// Ends the node as a crash would: nothing is said to anybody. Log and state are closed when
     /// this returns.
     pub(super) fn kill(self) -> (NodeId, SocketAddr, TempDir) {
@@ -176,6 +205,7 @@ impl Node {
             address,
             dir,
             runtime,
+            ..
         } = self;
         let id = raft.node_id();
         drop(raft);

@@ -16,8 +16,9 @@ async fn status_as(node: &Node, identity: Identity, target: u64) -> Result<u64, 
     let peer = peers
         .peer(target, &node.address.to_string(), Lane::Requests)
         .unwrap();
-    let answer: Result<StatusResponse, _> =
-        peer.unary(path::STATUS, StatusRequest {}, PATIENCE).await;
+    let answer: Result<StatusResponse, _> = peer
+        .unary(path::STATUS, StatusRequest::default(), PATIENCE)
+        .await;
     answer
         .map(|answer| answer.leader)
         .map_err(|status| status.code())

@@ -158,7 +158,11 @@ pub struct ReadIndexResponse {
 
 /// Asks a node about itself.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub struct StatusRequest {}
+pub struct StatusRequest {
+    /// Also: the digest of the state at this entry.
+    #[prost(uint64, optional, tag = "20")]
+    pub digest_at: Option<u64>,
+}
 
 /// The answer to [`StatusRequest`].
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -187,6 +191,18 @@ pub struct StatusResponse {
     /// The build it runs.
     #[prost(string, tag = "8")]
     pub version: String,
+    /// Free bytes of its data's file system, where known.
+    #[prost(uint64, optional, tag = "20")]
+    pub disk_free_bytes: Option<u64>,
+    /// Is that below its reserve?
+    #[prost(bool, tag = "21")]
+    pub disk_full: bool,
+    /// The digest that was asked for; none: it does not know, or has not applied so much.
+    #[prost(fixed64, optional, tag = "22")]
+    pub digest: Option<u64>,
+    /// Highest version of apply that its build has; 0: it did not say.
+    #[prost(uint32, tag = "23")]
+    pub apply_version: u32,
 }
 
 /// A node asks another who it is; the one question answered before it belongs to a cluster.

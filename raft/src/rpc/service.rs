@@ -116,7 +116,8 @@ impl RpcService {
         self,
         request: Request<StatusRequest>,
     ) -> Result<messages::StatusResponse, Status> {
-        Ok(self.for_member(request.metadata())?.own_status())
+        let node = self.for_member(request.metadata())?;
+        Ok(node.own_status(request.into_inner()))
     }
 
     async fn snapshot_offer(

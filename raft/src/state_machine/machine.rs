@@ -9,11 +9,12 @@ use openraft::storage::ApplyResponder;
 use storage::Batch;
 use storage::keys::meta;
 use tokio::sync::{mpsc, oneshot};
+use types::command::{CommandKind, CompareDigest, Entry};
 use types::ids::{LogIndex, NodeId};
 use types::outcome::Outcome;
 
 use super::recent::RequestId;
-use super::{AppliedState, StateMachineError, StateStore};
+use super::{AppliedState, Digests, Mark, StateMachineError, StateStore};
 use crate::apply::{self, ApplyFailure};
 use crate::snapshot::SnapshotDir;
 use crate::type_config::{
@@ -80,6 +81,8 @@ pub(super) struct Machine {
     counters: Arc<Counters>,
     applied: AppliedState,
     members: BTreeSet<NodeId>,
+    /// Of the run that is being applied.
+    marks: Vec<Mark>,
 }
 
 impl Machine {
@@ -91,6 +94,7 @@ impl Machine {
             counters,
             applied,
             members,
+            marks: Vec::new(),
         }
     }
 
@@ -107,6 +111,11 @@ impl Machine {
                 } => (self.install(&meta, &snapshot), done),
             };
             let failed = result.is_err();
+            if let Err(StateMachineError::Apply(diverged @ ApplyFailure::Diverged { .. })) = &result
+                && let Err(error) = self.store.condemn(&diverged.to_string())
+            {
+                tracing::error!(%error, "it could not be written down that this state is wrong");
+            }
             // Consensus waits for every job; where it does not, it has ended.
             drop(done.send(result));
             if failed {
@@ -120,11 +129,18 @@ impl Machine {
         let started = Instant::now();
         let entries = run.len();
         let (_, state) = self.store.snapshot();
+        #[cfg(test)]
+        self.corrupt();
+        self.marks.clear();
         let mut batch = Batch::with_digest(state, self.applied.digest);
         let mut answers = Vec::with_capacity(run.len());
         let mut requests = Vec::new();
         for (entry, responder) in run {
+            let index = entry.log_id.index;
             let outcomes = self.apply_entry(&mut batch, entry, &mut requests)?;
+            if Digests::is_marked(index) {
+                self.marks.push((index, batch.digest()));
+            }
             answers.extend(responder.map(|responder| (responder, outcomes)));
         }
         self.applied.digest = batch.digest();
@@ -132,6 +148,7 @@ impl Machine {
         // Before the state shows the run: who sees it applied must find its requests here.
         self.store.recent().add(requests);
         self.store.commit(&batch.into_ops(), self.applied.clone())?;
+        self.store.digests().add(self.marks.drain(..));
         for (responder, outcomes) in answers {
             responder.send(outcomes);
         }
@@ -182,9 +199,38 @@ impl Machine {
             .decoded()
             .map_err(|source| ApplyFailure::Undecodable { index, source })?;
         let outcomes = apply::apply_entry(batch, index, entry, &self.members)?;
+        self.check_digests(entry)?;
         self.applied.lease_time = self.applied.lease_time.max(entry.lease_time);
         self.applied.wall_time = self.applied.wall_time.max(entry.wall_time);
         Ok(Outcomes(outcomes))
+    }
+
+    /// Is this node's state what a majority holds, where the entry says what that is? Decides
+    /// nothing but whether this node goes on; one that does not remember cannot tell.
+    fn check_digests(&self, entry: &Entry) -> Result<(), ApplyFailure> {
+        let commands = entry
+            .envelopes
+            .iter()
+            .flat_map(|envelope| &envelope.commands);
+        for command in commands {
+            let Some(CommandKind::CompareDigest(compare)) = &command.kind else {
+                continue;
+            };
+            let CompareDigest { index, digest } = *compare;
+            let in_run = self.marks.iter().find(|(marked, _)| *marked == index);
+            let own = in_run.map(|(_, digest)| *digest);
+            let own = own.or_else(|| self.store.digests().at(index));
+            if let Some(own) = own.filter(|own| *own != digest) {
+                return Err(ApplyFailure::Diverged { index, own, digest });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a wrong turn, where a test asks for one.
+    #[cfg(test)]
+    fn corrupt(&mut self) {
+        self.applied.digest ^= self.store.corruption.swap(0, Ordering::SeqCst);
     }
 
     fn install(
@@ -196,6 +242,7 @@ impl Machine {
         self.applied = AppliedState::clone(&self.store.applied());
         self.members = self.applied.members();
         self.store.recent().reset(self.applied.index());
+        self.store.digests().reset();
         Ok(())
     }
 }

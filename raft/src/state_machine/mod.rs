@@ -1,7 +1,8 @@
 //! The state that committed entries make.
 //!
 //! Files: [`machine`] is the one thread that applies; [`store`] holds the state for readers;
-//! [`applied`] is the record of where it stands; [`generation`] are its directories.
+//! [`applied`] is the record of where it stands; [`generation`] are its directories; [`digests`]
+//! are what nodes compare.
 //!
 //! - Entries are applied in runs, cut at [`APPLY_RUN_MAX_ENTRIES`] and [`APPLY_RUN_MAX_BYTES`]; a
 //!   run is one batch, with the applied record in it.
@@ -12,6 +13,7 @@
 //!   purged only below a snapshot, and a snapshot is made of a flushed state.
 
 mod applied;
+mod digests;
 mod generation;
 mod machine;
 mod recent;
@@ -28,6 +30,7 @@ use types::ids::LogIndex;
 use types::limits::{APPLY_RUN_MAX_BYTES, APPLY_RUN_MAX_ENTRIES};
 
 pub use self::applied::AppliedState;
+pub use self::digests::{Digests, Mark};
 pub use self::machine::ApplyCounters;
 pub use self::recent::RequestId;
 pub use self::store::{OpenEngine, StateStore};

@@ -1,13 +1,16 @@
 //! The state as the rest of the node sees it: always a whole entry's, never half of one.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::{fs, io};
 
 use storage::{Durability, Op, Snapshot};
 use tokio::sync::watch;
 use types::ids::LogIndex;
 
 use super::applied::AppliedState;
+use super::digests::Digests;
 use super::generation::{Generation, PinnedSnapshot};
 use super::recent::RecentRequests;
 use crate::log_store::LogHandle;
@@ -25,6 +28,9 @@ pub struct StateStore {
     applied_index: watch::Sender<LogIndex>,
     snapshots: SnapshotStore,
     recent: RecentRequests,
+    digests: Digests,
+    #[cfg(test)]
+    pub(crate) corruption: std::sync::atomic::AtomicU64,
 }
 
 struct Current {
@@ -37,8 +43,14 @@ struct Current {
 impl StateStore {
     /// Opens state and snapshots in `data_dir`, or makes them. After a crash the state is as of its
     /// last flush.
+    ///
+    /// # Errors
+    /// [`storage::Error::Corrupt`] also if this state was found to differ from the majority's.
     pub fn open(data_dir: &Path, open: OpenEngine) -> Result<StateStore> {
         let dir = data_dir.join("state");
+        if let Ok(what) = fs::read_to_string(verdict_file(&dir)) {
+            return Err(storage::Error::Corrupt { what }.into());
+        }
         let current = Current::of(Generation::open_current(&dir, &open)?)?;
         let (applied_index, _) = watch::channel(current.applied.index());
         let recent = RecentRequests::new(current.applied.index());
@@ -50,6 +62,9 @@ impl StateStore {
             applied_index,
             snapshots,
             recent,
+            digests: Digests::default(),
+            #[cfg(test)]
+            corruption: Default::default(),
         })
     }
 
@@ -130,6 +145,25 @@ impl StateStore {
         &self.recent
     }
 
+    /// The digests of the state at the last marked entries.
+    pub fn digests(&self) -> &Digests {
+        &self.digests
+    }
+
+    /// The digest at `index`, if that is the last entry applied or a mark that is remembered.
+    pub fn digest_at(&self, index: LogIndex) -> Option<u64> {
+        let applied = self.applied();
+        let last = (applied.index() == index).then_some(applied.digest);
+        last.or_else(|| self.digests.at(index))
+    }
+
+    /// This state must not be served again, for this reason: it is refused at every later start.
+    pub(super) fn condemn(&self, why: &str) -> io::Result<()> {
+        let mut file = fs::File::create(verdict_file(&self.dir))?;
+        file.write_all(why.as_bytes())?;
+        file.sync_all()
+    }
+
     /// The node's snapshots.
     pub fn snapshots(&self) -> &SnapshotStore {
         &self.snapshots
@@ -199,6 +233,11 @@ impl StateStore {
         // Replaced in one step, so a panic elsewhere leaves it whole.
         look(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Where it is written that the state beside it is wrong.
+fn verdict_file(state: &Path) -> PathBuf {
+    state.with_file_name("diverged")
 }
 
 impl Current {

@@ -13,8 +13,8 @@ use storage::memory::MemoryEngine;
 use storage::{Batch, Durability, Engine};
 use types::ErrorCode;
 use types::command::{
-    APPLY_VERSION, Audit, Change, Command, CommandKind, DeleteRange, Entry, Envelope, Expectation,
-    RegisterNode, RouteTarget, RowEvent, Write,
+    APPLY_VERSION, Audit, Change, Command, CommandKind, CompareDigest, DeleteRange, Entry,
+    Envelope, Expectation, RegisterNode, RouteTarget, RowEvent, Write,
 };
 use types::ids::Version;
 use types::limits::{IDEMPOTENCY_KEEP_MS, IDEMPOTENCY_SWEEP_MAX, NODE_ID_MAX};
@@ -508,6 +508,21 @@ fn audit_lines_stand_in_the_order_of_the_log() {
     assert_eq!(state.get(&catalog::audit(1, 0)).unwrap(), b"one");
     assert_eq!(state.version(&row_key(1)), Some(at(1, 1)));
     assert_eq!(state.get(&catalog::audit(1, 2)).unwrap(), b"two");
+}
+
+#[test]
+fn comparing_digests_changes_nothing() {
+    let mut state = State::default();
+    state.apply_one(put(&row_key(1), b"v"));
+    let before = state.dump();
+    let compare = CompareDigest {
+        index: 1,
+        digest: 2,
+    };
+    let compare = CommandKind::CompareDigest(compare).into();
+    let outcome = state.apply_one(envelope(vec![compare]));
+    assert!(is_applied(&outcome));
+    assert_eq!(state.dump(), before);
 }
 
 #[test]

@@ -16,6 +16,13 @@ pub struct Asked {
     pub wait_ms: u64,
 }
 
+impl Asked {
+    /// A body that is answered without waiting for anything.
+    pub fn at_once(body: Vec<u8>) -> Asked {
+        Asked { body, wait_ms: 0 }
+    }
+}
+
 /// The consume that a query of `…/messages` asks for. INVALID_INPUT for what is not a number, or a
 /// parameter that does not exist.
 pub fn messages_query(topic: String, query: &[(String, String)]) -> Result<Asked> {

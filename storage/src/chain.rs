@@ -6,8 +6,9 @@
 
 use xxhash_rust::xxh64::Xxh64;
 
-/// The value after `parts` were added to a chain that stood at `before`. An empty chain stands at 0.
-/// Where the parts are divided makes no difference: what needs to be told apart carries its length.
+/// The value after `parts` were added to a chain that stood at `before`. An empty chain stands at
+/// 0. Where the parts are divided makes no difference: what needs to be told apart carries its
+/// length.
 pub fn link(before: u64, parts: &[&[u8]]) -> u64 {
     let mut hash = Xxh64::new(before);
     for part in parts {

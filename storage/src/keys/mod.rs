@@ -22,7 +22,7 @@
 //! | Index | 21 | table id, index id (u32), owner, values, primary key | version, primary key |
 //! | UniqueIndex | 22 | table id, index id (u32), owner, values | version, primary key |
 //! | Message | 30 | topic id, partition (u32), offset (u64) | see `topics::message` |
-//! | Tail | 31 | topic id, partition (u32) | earliest (u64), next offset (u64), bytes (u64), chains at the last offset and below the earliest (u64 each) |
+//! | Tail | 31 | topic id, partition (u32) | earliest, next offset, bytes, two chains (u64 each) |
 //! | Group | 40 | topic id, group | see `topics::groups` |
 //! | Cursor | 41 | topic id, group, partition (u32) | see `topics::groups` |
 //! | Segment | 42 | topic id, group, partition (u32), first offset (u64) | see `topics::groups` |

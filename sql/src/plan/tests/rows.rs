@@ -421,3 +421,22 @@ fn writes_are_explained_and_not_done() {
     let error = database.refused("root", "EXPLAIN DELETE FROM demo.nothing");
     assert_eq!(error.code, ErrorCode::TableNotFound);
 }
+
+#[test]
+fn names_fold_alike_in_statements_and_in_queries() {
+    let database = Database::new();
+    database.ok("root", "CREATE NAMESPACE demo");
+    database.ok("root", "CREATE TABLE ÄB (Öl INT PRIMARY KEY, Und INT)");
+    database.ok("root", "INSERT INTO Äb (ÖL, und) VALUES (1, 2)");
+    for query in [
+        "SELECT Öl FROM ÄB",
+        "SELECT ÖL FROM demo.Äb WHERE UND = 2",
+        "SELECT x.Öl FROM Äb AS x WHERE x.Öl = 1",
+    ] {
+        assert_eq!(database.texts("root", query), ["1"], "{query}");
+    }
+    let update = "UPDATE ÄB SET UND = Öl + 1 WHERE ÖL + 0 = 1";
+    assert_eq!(database.done("root", update), "Updated 1 row(s)");
+    let error = database.refused("root", "SELECT öl FROM Äb");
+    assert_eq!(error.code, ErrorCode::InvalidSql);
+}

@@ -124,8 +124,8 @@ pub const STREAMS_OPEN_MAX: usize = 1_024;
 pub const STREAM_READ_MAX: u32 = 100;
 /// Bytes of messages that a stream reads at once (at least one message).
 pub const STREAM_READ_MAX_BYTES: usize = MIB;
-/// How long a stream that waits for messages lets more be applied before it looks: a busy node wakes
-/// it with every write.
+/// How long a stream that waits for messages lets more be applied before it looks: a busy node
+/// wakes it with every write.
 pub const STREAM_PAUSE_MS: u64 = 5;
 /// How often a stream without messages sends a comment, so that nothing between takes it for dead.
 pub const STREAM_KEEP_ALIVE_MS: u64 = 10_000;

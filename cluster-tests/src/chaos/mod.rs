@@ -2,8 +2,8 @@
 //!
 //! [`plan`] makes a schedule of a seed; [`faults`] break and mend the cluster, a file each;
 //! [`workloads`] go on whatever happens and remember what they were told, a file each with the
-//! check of what they claim; [`runner`] plays it, waits until all has settled, reads everything from
-//! every node and lets the checks object; [`report`] is what comes of it.
+//! check of what they claim; [`runner`] plays it, waits until all has settled, reads everything
+//! from every node and lets the checks object; [`report`] is what comes of it.
 //!
 //! The same seed gives the same schedule. What happens in it still differs from run to run: two
 //! clocks are never the same twice.

@@ -198,6 +198,10 @@ impl State {
     /// How long the log was idle is known only where its last entry was seen as it came. Otherwise
     /// the log's clock may be any time behind, but still not ahead.
     fn compare_with_log(&mut self, monotonic: Duration, wall: WallTimeUs) {
+        // A new cluster's log tells no time yet.
+        if self.last.wall_time == 0 {
+            return;
+        }
         let off = match self.heard {
             Some((at, heard)) if heard == self.last.wall_time => {
                 wall.abs_diff(after(heard, monotonic.saturating_sub(at)))
@@ -335,6 +339,7 @@ mod tests {
             at(Some(1_000_000), 3_600_000, 1_000_000),
             "behind by the idle hour"
         );
+        assert!(!at(Some(0), 0, 1_000_000), "a new log tells no time");
         // After a restart nothing is known of how old the log is.
         assert!(!at(None, 0, 90_000_000));
         assert!(!at(None, 0, 999_000));

@@ -17,8 +17,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Takes a snapshot whenever the log has grown enough since the last one, or that one is old, and
 /// lets the log go below it as far as its bytes are too many; the core itself counts entries only.
-/// On a full disk only if log can go for it, since a snapshot keeps files that would be removed. Ends
-/// with the core.
+/// On a full disk only if log can go for it, since a snapshot keeps files that would be removed.
+/// Ends with the core.
 pub(crate) async fn look_after_log(core: Core, log: LogHandle, disk: watch::Receiver<Disk>) {
     let mut every = tokio::time::interval(LOOK_INTERVAL);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -4,8 +4,19 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::harness::{Node, patient};
+use futures::{StreamExt, stream};
+use openraft::network::{NetSnapshot, RPCOption, RaftNetworkFactory};
+
+use super::harness::{Node, PATIENCE, member, patient};
 use crate::Fatal;
+use crate::network::Network;
+use crate::network::peers::Lane;
+use crate::rpc::messages::{
+    SnapshotChunk, SnapshotHead, SnapshotPart, SnapshotRequest, SnapshotResponse, VoteRecord,
+};
+use crate::rpc::path;
+use crate::snapshot::SnapshotDir;
+use crate::type_config::{Snapshot, Vote};
 
 /// Takes a snapshot and removes the log below it, so that who joins needs the snapshot.
 async fn snapshot_and_purge(node: &Node) {
@@ -68,4 +79,98 @@ async fn a_snapshot_that_is_asked_for_while_one_is_made_is_made_too() {
         assert!(patient(first.raft.take_snapshot()).await.unwrap() >= index);
         patient(before).await.unwrap().unwrap();
     }
+}
+
+/// The head and the files of a snapshot up to `cut`, of which there is one byte, and then nothing
+/// for ever.
+fn beginning(
+    snapshot: &SnapshotDir,
+    cut: usize,
+    vote: Vote,
+) -> impl futures::Stream<Item = SnapshotRequest> + Send + 'static {
+    let head = SnapshotPart::Head(SnapshotHead {
+        vote: Some(VoteRecord::from(&vote)),
+        manifest: snapshot.manifest().encode().into(),
+        files_there: 0,
+    });
+    let chunk = |file: usize| {
+        SnapshotPart::Chunk(SnapshotChunk {
+            file: u32::try_from(file).unwrap(),
+            offset: 0,
+            bytes: snapshot
+                .read_chunk(file, 0, if file < cut { 1 << 20 } else { 1 })
+                .unwrap(),
+        })
+    };
+    let parts: Vec<_> = [head].into_iter().chain((0..=cut).map(chunk)).collect();
+    let parts = parts
+        .into_iter()
+        .map(|part| SnapshotRequest { part: Some(part) });
+    stream::iter(parts).chain(stream::pending())
+}
+
+/// Waits until `met` holds.
+async fn until(what: &str, met: impl Fn() -> bool) {
+    let looking = async {
+        while !met() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let looked = tokio::time::timeout(PATIENCE, looking).await;
+    looked.expect(what);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_goes_on_where_the_last_one_broke_off() {
+    let first = Node::first().await;
+    for i in 0..30 {
+        first.set(&format!("key {i}"), "value").await.unwrap();
+    }
+    let second = Node::joined(&first).await;
+    patient(first.raft.take_snapshot()).await.unwrap();
+    let snapshot = first.raft.store().snapshots().current().unwrap();
+    let vote = crate::metrics::look(first.raft.core(), |metrics| metrics.vote);
+    let files = &snapshot.manifest().files;
+    let cut = files.iter().rposition(|file| file.size > 1).unwrap();
+    assert!(cut > 0);
+
+    // It breaks off when the file `cut` has begun, so that those before it are whole.
+    let peers = first.raft.peers().clone();
+    let address = second.address.to_string();
+    let peer = peers.peer(2, &address, Lane::Snapshot).unwrap();
+    let begun = || {
+        let dirs = fs::read_dir(second.dir.path().join("snapshots")).unwrap();
+        let mut dirs = dirs.map(|dir| dir.unwrap().path());
+        dirs.any(|dir| dir.join(&files[cut].name).exists())
+    };
+    let (wanted, unwanted) = tokio::sync::oneshot::channel::<()>();
+    let parts = beginning(&snapshot, cut, vote).take_until(unwanted);
+    let call = peer.client_streaming::<_, SnapshotResponse>(path::SNAPSHOT, parts);
+    tokio::select! {
+        answer = call => panic!("{answer:?}"),
+        () = until("a file is begun", begun) => drop(wanted),
+    }
+    let store = second.raft.store();
+    let there = || store.snapshots().files_there(snapshot.manifest());
+    until("files are there", || there() > 0).await;
+    assert_eq!(there(), cut);
+
+    // The next attempt sends the rest.
+    let meta = snapshot.meta().unwrap();
+    let mut client = Network::new(1, peers)
+        .new_snapshot_client(2, &member(second.address))
+        .await;
+    let never = std::future::pending();
+    let option = RPCOption::new(PATIENCE);
+    let sent = client.full_snapshot(
+        vote,
+        Snapshot {
+            meta,
+            snapshot: snapshot.clone(),
+        },
+        never,
+        option,
+    );
+    patient(sent).await.unwrap();
+    assert_eq!(there(), 0, "taken up");
 }

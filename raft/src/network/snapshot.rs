@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
@@ -63,14 +63,10 @@ pub(super) async fn send(peer: &Peer, vote: Vote, snapshot: Snapshot) -> Result<
     let (chunks, queue) = mpsc::channel(CHUNKS_READ_MAX);
     let reading = {
         let dir = dir.clone();
-        // Ends with the queue, whoever drops it.
+        // Ends when nobody wants more; until then it may wait for a connection that stands still.
         tokio::task::spawn_blocking(move || read(&dir, vote, held.files, &chunks))
     };
-    let answer = watch(peer, ReceiverStream::new(queue)).await;
-    let read = reading
-        .await
-        .unwrap_or_else(|error| panic_of_reader(&error));
-    match answer {
+    match watch(peer, ReceiverStream::new(queue)).await {
         Ok(answer) => {
             let vote = answer.vote.map(Vote::from);
             let none = || Status::invalid_argument("the answer to a snapshot has no vote");
@@ -78,16 +74,13 @@ pub(super) async fn send(peer: &Peer, vote: Vote, snapshot: Snapshot) -> Result<
         }
         Err(status) => {
             // The follower finds missing what could not be read here, and wrong what is damaged.
-            if read.is_err() || status.code() == Code::DataLoss {
+            let unread = reading.is_finished() && !matches!(reading.await, Ok(Ok(())));
+            if unread || status.code() == Code::DataLoss {
                 verify(dir).await?;
             }
             Err(status.into())
         }
     }
-}
-
-fn panic_of_reader(error: &tokio::task::JoinError) -> Result<(), SnapshotError> {
-    Err(SnapshotError::Damaged(format!("its reader ended: {error}")))
 }
 
 /// Is the snapshot as it was made? Only a whole reading tells whether it was this node's fault.
@@ -108,6 +101,8 @@ async fn watch(
     const ALL_TAKEN: u64 = u64::MAX;
     let taken = Arc::new(AtomicU64::new(0));
     let (counted, ended) = (Arc::clone(&taken), Arc::clone(&taken));
+    // A call that is dropped does not end what it sends; this does, when it is dropped with it.
+    let (_wanted, unwanted) = oneshot::channel::<()>();
     let end = futures::stream::poll_fn(move |_| {
         ended.store(ALL_TAKEN, Ordering::Relaxed);
         std::task::Poll::Ready(None)
@@ -120,7 +115,8 @@ async fn watch(
         .inspect(move |_| {
             counted.fetch_add(1, Ordering::Relaxed);
         })
-        .chain(end);
+        .chain(end)
+        .take_until(unwanted);
     let mut call = std::pin::pin!(peer.client_streaming(path::SNAPSHOT, parts));
     loop {
         let before = taken.load(Ordering::Relaxed);

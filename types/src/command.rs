@@ -86,7 +86,7 @@ pub enum ExpectationKind {
     Exists = 2,
     /// No key starts with the prefix.
     PrefixEmpty = 3,
-    /// As many keys start with the prefix, and none has a newer value. Whoever plans it bounds them.
+    /// As many keys start with the prefix, none with a newer value. Whoever plans it bounds them.
     PrefixUnchanged = 4,
 }
 

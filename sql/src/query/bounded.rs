@@ -73,6 +73,21 @@ pub fn bounded(function: &Arc<ScalarUDF>, budget: &Budget) -> Option<ScalarUDF> 
     }))
 }
 
+/// The function with a bound, if it makes lists out of copies of its arguments.
+pub fn bounded_list(function: &Arc<ScalarUDF>) -> Option<ScalarUDF> {
+    let copies = matches!(
+        function.name(),
+        "make_array" | "array_append" | "array_prepend" | "array_concat"
+    );
+    copies.then(|| {
+        ScalarUDF::new_from_impl(Bounded {
+            inner: Arc::clone(function),
+            estimate: Estimate(total),
+            budget: Budget::new(),
+        })
+    })
+}
+
 /// `SQL_EXECUTION_ERROR` for more than [`FUNCTION_RESULT_MAX_BYTES`].
 pub fn check(bytes: u64) -> Result<usize> {
     match usize::try_from(bytes) {
@@ -90,12 +105,19 @@ fn too_large() -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
-/// The bytes of all texts among the arguments.
+/// The bytes of all texts and lists among the arguments.
 pub fn total(args: &[ColumnarValue], rows: usize) -> Result<u64> {
     let mut total = 0_u64;
     for arg in args {
-        let each = numbers(arg, true)?;
-        let sum = each.iter().fold(0_u64, |sum, n| sum.saturating_add(*n));
+        let sum = match arg {
+            ColumnarValue::Array(list) if list.data_type().is_nested() => {
+                list.get_array_memory_size() as u64
+            }
+            ColumnarValue::Scalar(list) if list.data_type().is_nested() => list.size() as u64,
+            flat => numbers(flat, true)?
+                .iter()
+                .fold(0_u64, |sum, n| sum.saturating_add(*n)),
+        };
         let times = match arg {
             ColumnarValue::Array(_) => 1,
             ColumnarValue::Scalar(_) => rows as u64,

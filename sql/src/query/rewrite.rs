@@ -14,7 +14,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Ope
 use types::value::DataType;
 
 use super::operands::{self, Operand};
-use super::{arithmetic, convert, functions};
+use super::{arithmetic, bounded, convert, functions};
 
 /// `plan` with every expression in it as [`expr`] makes it, under the name it had.
 pub fn plan(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -208,9 +208,10 @@ fn branches(case: Case, schema: &DFSchema) -> Result<Case> {
     })
 }
 
-/// A literal argument is a DOUBLE, unless it stands beside a DECIMAL.
+/// A literal argument is a DOUBLE, unless it stands beside a DECIMAL; and lists have a bound.
 fn arguments(function: ScalarFunction, schema: &DFSchema) -> ScalarFunction {
     let ScalarFunction { func, args } = function;
+    let func = bounded::bounded_list(&func).map_or(func, Arc::new);
     let shows = matches!(func.name(), "concat" | "concat_ws");
     if !shows && !args.iter().any(operands::is_decimal_literal) {
         return ScalarFunction { func, args };

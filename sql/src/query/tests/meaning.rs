@@ -334,6 +334,9 @@ fn functions_that_make_much_of_little_have_a_bound() {
         "SELECT length(replace(repeat('x', 50000000), 'x', 'yyyyyyyyyy'))",
         "SELECT length(concat(repeat('x', 30000000), repeat('y', 30000000), repeat('z', 30000000)))",
         doubled,
+        "WITH a AS (SELECT repeat('x', 30000000) AS t) SELECT cardinality([t, t, t]) FROM a",
+        "WITH a AS (SELECT [repeat('x', 30000000)] AS t) \
+         SELECT cardinality(array_concat(t, t, t)) FROM a",
         "SELECT range(0, 1000000000)",
         "SELECT generate_series(0, 1000000000)",
         "SELECT array_repeat('x', 1000000000)",
@@ -356,6 +359,10 @@ fn functions_that_make_much_of_little_have_a_bound() {
         ("SELECT 'a' || NULL", Value::Null),
         ("SELECT 'a' || 1", text("a1")),
         ("SELECT repeat('x', -1)", text("")),
+        (
+            "SELECT array_concat([1, 2], [n - n]) FROM typed",
+            Value::Json("[\"1\",\"2\",\"0\"]".to_owned()),
+        ),
     ] {
         assert_eq!(database.rows(sql), [[expected]], "{sql}");
     }

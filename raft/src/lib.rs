@@ -3,8 +3,7 @@
 //! [`Raft`] is the handle the node holds. A write goes `batcher` → openraft → [`log_store`] and
 //! [`network`] → [`state_machine`] → [`apply`]; a read asks `read_index` first. Who belongs to the
 //! cluster is `membership`'s, what other nodes ask of this one [`rpc`]'s; `guard` watches over
-//! disks and over replicas that differ. `OVERVIEW.md` has it all
-//! on a page.
+//! disks and over replicas that differ. `OVERVIEW.md` has it all on a page.
 //!
 //! This crate is the only one that knows openraft. It knows no SQL. Only [`clock`] reads a clock.
 

@@ -62,10 +62,18 @@ impl Readiness {
         self.flags.stopping.store(true, Ordering::Release);
     }
 
+    /// The node takes no new work.
+    pub fn is_stopping(&self) -> bool {
+        self.flags.stopping.load(Ordering::Acquire)
+    }
+
     /// Why it cannot serve; none if it can.
     pub fn missing(&self) -> Option<String> {
-        if self.flags.stopping.load(Ordering::Acquire) {
+        if self.is_stopping() {
             return Some("the node is stopping".into());
+        }
+        if self.raft.is_draining() {
+            return Some("the node was told to drain".into());
         }
         if !self.flags.caught_up.load(Ordering::Acquire) {
             return Some("the node is catching up with the cluster".into());

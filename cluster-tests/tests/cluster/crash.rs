@@ -63,7 +63,12 @@ async fn without_any_crash_the_same_load_is_whole() {
 }
 
 /// All nodes hold the same rows and messages, and these are what the writers were told.
-async fn assert_history(cluster: &Cluster, root: &User, table: &Table, mut ops: Vec<Op>) {
+pub(super) async fn assert_history(
+    cluster: &Cluster,
+    root: &User,
+    table: &Table,
+    mut ops: Vec<Op>,
+) {
     let index = first_write(&cluster.client(), table, "the-end", BACK_MAX).await;
     ops.push(Op {
         ids: vec!["the-end".into()],

@@ -4,13 +4,17 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod addresses;
 mod bad_input;
 mod crash;
 mod failover;
 mod group_rules;
 mod groups;
+mod members;
 mod own;
+mod planned;
 mod reads;
+mod recover;
 mod seed;
 mod sql_statements;
 mod sql_types;

@@ -7,4 +7,4 @@ mod server;
 
 pub use self::delivery::OnUndelivered;
 pub use self::routes::{Edge, router};
-pub use self::server::{HttpListener, bind, serve};
+pub use self::server::{HttpListener, Serving, bind};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use tokio::sync::Semaphore;
@@ -58,6 +59,7 @@ pub fn router(edge: Edge) -> Router {
         .route(paths::CLUSTER_MEMBER, delete(with_member(RemoveMember)))
         .route(paths::CLUSTER_PROMOTE, post(with_member(Promote)))
         .route(paths::CLUSTER_LEADER, post(with_body(TransferLeader)))
+        .route(paths::CLUSTER_DRAIN, post(with_body(Drain)))
         .route(paths::CLUSTER_SNAPSHOT, post(with_body(Snapshot)))
         .route(paths::HEALTH, get(health))
         .route(paths::READY, get(ready))
@@ -66,7 +68,24 @@ pub fn router(edge: Edge) -> Router {
     routes
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
+        .layer(from_fn_with_state(edge.readiness.clone(), say_last_answer))
         .with_state(edge)
+}
+
+/// Tells clients of a node that stops not to use their connection again: closed under a request
+/// that has just been sent, it would leave them in doubt. HTTP/2 has a way of its own.
+async fn say_last_answer(
+    State(readiness): State<Readiness>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let one_after_the_other = request.version() < Version::HTTP_2;
+    let mut response = next.run(request).await;
+    if one_after_the_other && readiness.is_stopping() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 type Handled = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;

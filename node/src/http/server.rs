@@ -2,11 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
+use axum::serve::{Listener, ListenerExt};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use types::limits;
 
 /// A bound listener.
@@ -40,20 +43,93 @@ impl HttpListener {
     }
 }
 
-/// Serves `router` until `stop` resolves and the requests under way are answered.
-pub async fn serve(
-    listener: HttpListener,
-    router: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let listener = listener.0.tap_io(|connection| {
-        // An answer is one small write; waiting to fill a segment would only delay it.
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY was not set on a connection");
+/// How long connections that are waiting to be accepted get before the listener closes.
+const LAST_ACCEPT_TIMEOUT: Duration = Duration::from_millis(10);
+
+/// A router that is being served.
+///
+/// It ends in two steps, because a connection that is closed while its client is about to use it
+/// leaves that client in doubt: first no new connections are taken, and the router closes those
+/// there are after their next answer; then what is left is closed.
+pub struct Serving {
+    close: oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl Serving {
+    /// Starts to serve.
+    pub fn start(listener: HttpListener, router: Router) -> Serving {
+        let (close, closed) = oneshot::channel::<()>();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let listener = ClosingListener {
+            listener: Some(listener.0),
+            closed,
+        };
+        let listener = listener.tap_io(|connection| {
+            // An answer is one small write; waiting to fill a segment would only delay it.
+            if let Err(error) = connection.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY was not set on a connection");
+            }
+        });
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let task = tokio::spawn(async move {
+            axum::serve(listener, service)
+                .with_graceful_shutdown(async { drop(stopped.await) })
+                .await
+        });
+        Serving { close, stop, task }
+    }
+
+    /// Takes no new connections, lets those there are end by themselves for `linger`, and then
+    /// waits until the requests under way are answered, at most `timeout`.
+    pub async fn end(self, linger: Duration, timeout: Duration) {
+        if self.close.send(()).is_err() {
+            tracing::debug!("the HTTP server has ended by itself");
         }
-    });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service)
-        .with_graceful_shutdown(stop)
-        .await
+        tokio::time::sleep(linger).await;
+        if self.stop.send(()).is_err() {
+            tracing::debug!("the HTTP server has ended by itself");
+        }
+        match tokio::time::timeout(timeout, self.task).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "the HTTP listener failed"),
+            Ok(Err(error)) => tracing::warn!(%error, "the HTTP server failed"),
+            Err(_) => tracing::warn!("some requests did not end in time"),
+        }
+    }
+}
+
+/// A listener that can be closed while its connections go on.
+struct ClosingListener {
+    listener: Option<TcpListener>,
+    closed: oneshot::Receiver<()>,
+}
+
+impl Listener for ClosingListener {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        if let Some(listener) = &mut self.listener {
+            if !self.closed.is_terminated() {
+                tokio::select! {
+                    accepted = Listener::accept(listener) => return accepted,
+                    _closed = &mut self.closed => {}
+                }
+            }
+            // Who was in the queue has sent a request already, perhaps.
+            let last = tokio::time::timeout(LAST_ACCEPT_TIMEOUT, Listener::accept(listener));
+            if let Ok(accepted) = last.await {
+                return accepted;
+            }
+        }
+        self.listener = None;
+        std::future::pending().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        let closed = || io::Error::new(io::ErrorKind::NotConnected, "the listener is closed");
+        self.listener.as_ref().ok_or_else(closed)?.local_addr()
+    }
 }

@@ -56,6 +56,8 @@ pub enum Operation {
     TransferLeader = 20,
     /// `POST /v1/api/cluster/snapshot`.
     Snapshot = 21,
+    /// `POST /v1/api/cluster/drain`.
+    Drain = 30,
 }
 
 /// The three shapes of error bodies (CONTRACT §2).
@@ -77,9 +79,8 @@ impl Operation {
             Sql => ErrorShape::Sql,
             Login | Refresh | Logout | Me | AuthStatus | Setup => ErrorShape::Auth,
             Consume | Claim | Release | Ack | Nack | Extend | LatestOffsets | ClusterStatus
-            | ClusterHealth | AddMember | Promote | RemoveMember | TransferLeader | Snapshot => {
-                ErrorShape::Plain
-            }
+            | ClusterHealth | AddMember | Promote | RemoveMember | TransferLeader | Snapshot
+            | Drain => ErrorShape::Plain,
         }
     }
 
@@ -108,6 +109,7 @@ impl Operation {
             RemoveMember => "remove_member",
             TransferLeader => "transfer_leader",
             Snapshot => "snapshot",
+            Drain => "drain",
         }
     }
 
@@ -118,7 +120,7 @@ impl Operation {
             Login | Logout | Setup | AuthStatus | ClusterHealth => false,
             Sql | Consume | Claim | Release | Ack | Nack | Extend | LatestOffsets | Refresh
             | Me | ClusterStatus | AddMember | Promote | RemoveMember | TransferLeader
-            | Snapshot => true,
+            | Snapshot | Drain => true,
         }
     }
 }
@@ -186,11 +188,12 @@ impl Call {
     }
 
     /// May it be tried again although it may have happened? Yes where that is found out by its
-    /// idempotency key, and for claims, whose lost leases run out.
+    /// idempotency key, for claims, whose lost leases run out, and for steps of the membership,
+    /// which change nothing when they are done already.
     pub fn is_repeatable(&self) -> bool {
         use Operation::*;
         match self.operation {
-            Claim | Release => true,
+            Claim | Release | AddMember | Promote | RemoveMember | TransferLeader | Drain => true,
             Sql => self.idempotency_key.is_some(),
             _ => false,
         }

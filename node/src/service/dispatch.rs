@@ -80,6 +80,9 @@ impl Dispatcher {
         if let Operation::Consume = call.operation {
             return self.consume(&call).await;
         }
+        if let Operation::Drain = call.operation {
+            return self.drain(&call).await;
+        }
         self.here_or_at_leader(call, None).await
     }
 
@@ -97,6 +100,22 @@ impl Dispatcher {
             Err(Failure::Error(error)) => Err(error),
             Err(failure) => self.at_leader(call, failure, tried_at, release).await,
         }
+    }
+
+    /// A node drains itself; the call goes to the one that is meant.
+    async fn drain(&self, call: &Call) -> Result<Reply, Error> {
+        let cluster = &self.services.cluster;
+        let outcome = match cluster.drains_elsewhere(call).await? {
+            None => self.run(call, Hop::First).await,
+            Some((node_id, rpc)) => self.forward(node_id, &rpc, call, None).await,
+        };
+        outcome.map_err(|failure| match failure {
+            Failure::Error(error) | Failure::Lost(error) => error,
+            Failure::NotLeader => Error::new(
+                ErrorCode::ClusterUnavailable,
+                "the node that is to drain cannot be reached",
+            ),
+        })
     }
 
     /// A consume with a group claims at the leader and reads here.
@@ -173,10 +192,10 @@ impl Dispatcher {
             }
             if !wait_for_change(&mut leadership, call.deadline).await? {
                 // Whoever waited this long is told the truth about what was lost.
-                return Err(if call.lost_after.is_some() {
-                    lost()
-                } else {
-                    no_leader()
+                return Err(match failure {
+                    Failure::Lost(error) => error,
+                    _ if call.lost_after.is_some() => lost(),
+                    _ => no_leader(),
                 });
             }
         }
@@ -259,6 +278,7 @@ impl Dispatcher {
             RemoveMember => cluster.remove(call).await,
             TransferLeader => cluster.transfer_leader(call).await,
             Snapshot => Ok(cluster.snapshot(call).await?),
+            Drain => cluster.drain(call).await,
         }
     }
 }

@@ -94,11 +94,16 @@ impl Changes {
             return Ok(());
         }
         known(&stored, node_id)?;
-        let lag = self.lag(node_id);
-        if lag > PROMOTE_LAG_MAX {
-            return Err(MembershipError::Lagging { node_id, lag });
+        if !self
+            .soon(|metrics| lag_of(metrics, node_id) <= PROMOTE_LAG_MAX)
+            .await
+        {
+            return Err(match self.lag(node_id) {
+                LogIndex::MAX => refused("the node has not said yet what it has"),
+                lag => MembershipError::Lagging { node_id, lag },
+            });
         }
-        if !self.reachable(node_id) {
+        if !self.soon(|metrics| self.answers(metrics, node_id)).await {
             let why = format!("node {node_id} does not answer, so its vote would be missing");
             return Err(MembershipError::Refused(why));
         }
@@ -123,7 +128,7 @@ impl Changes {
                 .await?;
             return Ok(member);
         }
-        self.keeps_quorum(&voters, node_id)?;
+        self.keeps_quorum(&voters, node_id).await?;
         if node_id == *self.core.node_id() {
             let successor = self
                 .successor()
@@ -177,8 +182,8 @@ impl Changes {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Would the voters without `node_id` have a quorum among those that answer now?
-    fn keeps_quorum(&self, voters: &BTreeSet<NodeId>, node_id: NodeId) -> Result<()> {
+    /// Would the voters without `node_id` have a quorum among those that answer?
+    async fn keeps_quorum(&self, voters: &BTreeSet<NodeId>, node_id: NodeId) -> Result<()> {
         let rest: Vec<NodeId> = voters
             .iter()
             .copied()
@@ -188,16 +193,25 @@ impl Changes {
             let why = format!("node {node_id} is the only voter; nobody could decide anything");
             return Err(MembershipError::Refused(why));
         }
-        let reachable = rest.iter().filter(|voter| self.reachable(**voter)).count();
-        let quorum = rest.len() / 2 + 1;
-        if reachable < quorum {
-            let count = rest.len();
-            return Err(MembershipError::Refused(format!(
-                "without node {node_id} there are {count} voters; {quorum} of them have to agree \
-                 on every write, and only {reachable} can be reached"
-            )));
+        let (count, quorum) = (rest.len(), rest.len() / 2 + 1);
+        let reachable = |metrics: &RaftMetrics<TypeConfig>| {
+            let answer = rest.iter().filter(|voter| self.answers(metrics, **voter));
+            answer.count()
+        };
+        if self.soon(|metrics| reachable(metrics) >= quorum).await {
+            return Ok(());
         }
-        Ok(())
+        let reachable = metrics::look(&self.core, reachable);
+        Err(MembershipError::Refused(format!(
+            "without node {node_id} there are {count} voters; {quorum} of them have to agree on \
+             every write, and only {reachable} can be reached"
+        )))
+    }
+
+    /// Does `met` hold within a second? A leader that has just been elected has not heard from
+    /// anybody yet.
+    async fn soon(&self, met: impl Fn(&RaftMetrics<TypeConfig>) -> bool) -> bool {
+        self.wait("", met).await.is_ok()
     }
 
     /// Has the node answered this leader lately?
@@ -224,7 +238,7 @@ impl Changes {
             let why = format!("node {node_id} has no vote, so it cannot lead");
             return Err(MembershipError::Refused(why));
         }
-        if !self.reachable(node_id) {
+        if !self.soon(|metrics| self.answers(metrics, node_id)).await {
             let why = format!("node {node_id} does not answer, so it cannot lead");
             return Err(MembershipError::Refused(why));
         }

@@ -133,3 +133,43 @@ impl Listener for ClosingListener {
         self.listener.as_ref().ok_or_else(closed)?.local_addr()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn ask(connection: &mut TcpStream) {
+        let request = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n";
+        connection.write_all(request).await.expect("it is open");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"here") {
+            let read = connection.read_buf(&mut answer).await;
+            assert!(read.is_ok_and(|bytes| bytes > 0), "closed: {answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn new_connections_are_refused_before_those_there_are_are_closed() {
+        let listener = HttpListener::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let address = listener.address().expect("it is bound");
+        let router = Router::new().route("/", get(|| async { "here" }));
+        let serving = Serving::start(listener, router);
+        let mut there = TcpStream::connect(address).await.expect("it listens");
+        ask(&mut there).await;
+        let (linger, timeout) = (Duration::from_secs(2), Duration::from_secs(10));
+        let ending = tokio::spawn(serving.end(linger, timeout));
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        ask(&mut there).await;
+        ending.await.expect("it ends");
+        assert_eq!(
+            there.read(&mut [0]).await.ok(),
+            Some(0),
+            "closed at the end"
+        );
+    }
+}

@@ -165,6 +165,11 @@ impl Load {
         lock(&self.notes).failures.clone()
     }
 
+    /// Forgets how long requests took so far: the first ones connect and log in.
+    pub fn forget_longest(&self) {
+        lock(&self.notes).longest = Duration::ZERO;
+    }
+
     /// The longest that a request took so far, its retries included.
     pub fn longest(&self) -> Duration {
         lock(&self.notes).longest

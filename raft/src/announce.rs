@@ -48,6 +48,7 @@ impl Raft {
     /// of the members, which may all have moved.
     pub async fn stay_member(&self, seeds: &[String]) -> Result<Removed, Stopped> {
         let mut announced = false;
+        let mut refused = String::new();
         loop {
             let member = (!announced).then(|| self.own_member());
             let answer = if self.leadership().is_leader {
@@ -61,14 +62,15 @@ impl Raft {
                     while_running: announced,
                 });
             }
-            if !answer.refused.is_empty() {
+            if !answer.refused.is_empty() && answer.refused != refused {
                 tracing::warn!(
                     why = answer.refused,
-                    "the cluster does not know where this node is"
+                    "the cluster does not believe where this node says it is"
                 );
+                refused = answer.refused;
             }
             announced |= answer.known;
-            let pause = match announced {
+            let pause = match announced || !refused.is_empty() {
                 true => ASK_INTERVAL,
                 false => ANNOUNCE_INTERVAL,
             };

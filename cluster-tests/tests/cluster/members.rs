@@ -133,6 +133,14 @@ async fn a_node_that_waits_is_added_by_its_address_and_never_under_a_used_number
     client.add_member(&wish).await.unwrap();
     cluster.wait_for_voters(2).await;
 
+    // Another URL for clients.
+    wish.http = Some("http://elsewhere.test:8080".into());
+    for _again in 0..2 {
+        let status = client.add_member(&wish).await.unwrap();
+        assert_eq!(Some(&status.members[1].http), wish.http.as_ref());
+    }
+    wish.http = None;
+
     // What is at the address decides: another node, or nobody.
     wish.node_id = Some(1);
     let other = client.add_member(&wish).await.unwrap_err().to_string();

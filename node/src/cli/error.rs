@@ -43,7 +43,7 @@ pub enum CliError {
     #[error("{0}")]
     Files(String),
     /// Something in the cluster needs doing; it was said.
-    #[error("{0} to be done, see above")]
+    #[error("needs doing, see above: {0}")]
     Unhealthy(usize),
     /// The person in front of the terminal said no.
     #[error("not done")]

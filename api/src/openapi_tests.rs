@@ -38,6 +38,7 @@ fn every_path_is_described_and_no_other() {
         paths::CLUSTER_MEMBER,
         paths::CLUSTER_PROMOTE,
         paths::CLUSTER_LEADER,
+        paths::CLUSTER_DRAIN,
         paths::CLUSTER_SNAPSHOT,
         paths::CLUSTER_DIGEST,
     ]);

@@ -1,5 +1,6 @@
 //! The HTTP listener: HTTP/1.1 and h2c.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -43,9 +44,6 @@ impl HttpListener {
     }
 }
 
-/// How long connections that are waiting to be accepted get before the listener closes.
-const LAST_ACCEPT_TIMEOUT: Duration = Duration::from_millis(10);
-
 /// A router that is being served.
 ///
 /// It ends in two steps, because a connection that is closed while its client is about to use it
@@ -65,6 +63,7 @@ impl Serving {
         let listener = ClosingListener {
             listener: Some(listener.0),
             closed,
+            last: VecDeque::new(),
         };
         let listener = listener.tap_io(|connection| {
             // An answer is one small write; waiting to fill a segment would only delay it.
@@ -102,8 +101,11 @@ impl Serving {
 
 /// A listener that can be closed while its connections go on.
 struct ClosingListener {
+    /// None once it is closed.
     listener: Option<TcpListener>,
     closed: oneshot::Receiver<()>,
+    /// Connections that were made before it closed, and are still to be taken.
+    last: VecDeque<(TcpStream, SocketAddr)>,
 }
 
 impl Listener for ClosingListener {
@@ -112,26 +114,42 @@ impl Listener for ClosingListener {
 
     async fn accept(&mut self) -> (TcpStream, SocketAddr) {
         if let Some(listener) = &mut self.listener {
-            if !self.closed.is_terminated() {
-                tokio::select! {
-                    accepted = Listener::accept(listener) => return accepted,
-                    _closed = &mut self.closed => {}
-                }
-            }
-            // Who was in the queue has sent a request already, perhaps.
-            let last = tokio::time::timeout(LAST_ACCEPT_TIMEOUT, Listener::accept(listener));
-            if let Ok(accepted) = last.await {
-                return accepted;
+            tokio::select! {
+                accepted = Listener::accept(listener) => return accepted,
+                _closed = &mut self.closed => {}
             }
         }
-        self.listener = None;
-        std::future::pending().await
+        if let Some(listener) = self.listener.take() {
+            self.last = last_in_queue(listener);
+        }
+        match self.last.pop_front() {
+            Some(connection) => connection,
+            None => std::future::pending().await,
+        }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         let closed = || io::Error::new(io::ErrorKind::NotConnected, "the listener is closed");
         self.listener.as_ref().ok_or_else(closed)?.local_addr()
     }
+}
+
+/// Closes a listener, and returns who has connected and was not accepted yet: who has sent a
+/// request already must not be cut off.
+fn last_in_queue(listener: TcpListener) -> VecDeque<(TcpStream, SocketAddr)> {
+    let mut last = VecDeque::new();
+    let Ok(listener) = listener.into_std() else {
+        return last;
+    };
+    while last.len() < limits::LISTEN_BACKLOG as usize
+        && let Ok((connection, peer)) = listener.accept()
+    {
+        let taken = connection.set_nonblocking(true);
+        if let Ok(connection) = taken.and_then(|()| TcpStream::from_std(connection)) {
+            last.push_back((connection, peer));
+        }
+    }
+    last
 }
 
 #[cfg(test)]

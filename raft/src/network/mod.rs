@@ -1,8 +1,9 @@
 //! How this node calls others: what openraft asks of a network.
 //!
 //! Files: [`peers`] has the connections and the proof that goes with each call, [`addresses`] where
-//! they go; [`append`] is the stream of log entries; [`snapshot`] the transfer of one. Log entries, heartbeats with votes, and
-//! snapshots have a connection each, so none waits behind another's bytes.
+//! they go; [`append`] is the stream of log entries; [`snapshot`] the transfer of one. Log entries,
+//! heartbeats with votes, and snapshots have a connection each, so none waits behind another's
+//! bytes.
 
 pub mod peers;
 

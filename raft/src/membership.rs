@@ -247,6 +247,13 @@ impl Changes {
 
     /// The steps of a transfer. The caller has the turn and leads.
     async fn hand_over(&self, node_id: NodeId) -> Result<()> {
+        // While the gate is still open: nobody pauses for a node that does not keep up.
+        if !self
+            .soon(|metrics| lag_of(metrics, node_id) <= PROMOTE_LAG_MAX)
+            .await
+        {
+            return Err(refused("the node does not keep up, so it cannot lead"));
+        }
         let shut = tokio::time::timeout(TRANSFER_STEP_TIMEOUT, self.batcher.shut()).await;
         let _shut = shut.map_err(|_| refused("what is being written does not finish"))?;
         self.wait("the node does not catch up", |metrics| {

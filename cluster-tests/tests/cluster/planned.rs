@@ -125,3 +125,38 @@ async fn a_drained_node_does_not_lead_is_not_ready_and_goes_on_answering() {
     let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert_eq!(doctor.status.code(), Some(0), "{said}");
 }
+
+#[tokio::test]
+async fn a_transfer_to_a_node_that_hangs_is_given_up_and_nothing_fails() {
+    let mut cluster = Cluster::start(3).await;
+    let root = cluster.root().await;
+    let table = Table::create(&root, "shop").await;
+    let leader = cluster.leader().await;
+    let hangs = (leader + 1) % 3;
+    let ids = cluster.ids().await;
+    let urls = cluster.urls();
+    let others: Vec<&String> = (0..3)
+        .filter(|it| *it != hangs)
+        .map(|it| &urls[it])
+        .collect();
+    let client = || {
+        let builder = client::Client::builder().urls(others.iter().copied());
+        let builder = builder.credentials("root", cluster_tests::ROOT_PASSWORD);
+        builder.build().unwrap()
+    };
+    let mut load = Load::through((0..CLIENTS).map(|_| client()).collect(), &table);
+    load.progress(BETWEEN_STEPS).await;
+    load.forget_longest();
+    cluster.nodes()[hangs].pause();
+    let refused = client().transfer_leader(ids[hangs]).await.unwrap_err();
+    println!("refused: {refused}");
+    load.progress(BETWEEN_STEPS).await;
+    cluster.nodes()[hangs].resume();
+    let longest = load.longest();
+    println!("the longest pause was {} ms", longest.as_millis());
+    let failures = load.failures();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    cluster.wait_for_voters(3).await;
+    let ops = load.finish().await;
+    assert_history(&cluster, &root, &table, ops).await;
+}

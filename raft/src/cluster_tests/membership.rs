@@ -3,9 +3,11 @@
 use openraft::async_runtime::WatchReceiver;
 use tokio::runtime::Handle;
 
-use super::harness::{Node, PATIENCE, ask_to_join, member, patient, secret, three};
+use super::harness::{Node, PATIENCE, ask_to_join, member, patient, put, secret, three};
 use crate::join::hello;
-use crate::{AddMember, Fatal, InitializeError, MembershipError};
+use crate::recover::StoppedNode;
+use crate::status;
+use crate::{AddMember, Fatal, InitializeError, MembershipError, StartError};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_asks_again_gets_the_same_number() {
@@ -326,4 +328,53 @@ async fn a_node_that_is_behind_the_log_gets_a_snapshot() {
         Some((super::harness::CLUSTER.to_owned(), 2))
     );
     assert!(second.raft.read_index(PATIENCE).await.unwrap() >= index);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_goes_on_alone_keeps_all_that_its_log_holds() {
+    let [first, second, third] = three().await;
+    first.set("key", "1").await.unwrap();
+    second.kill();
+    third.kill();
+    // Written and never committed: its writer never hears.
+    let raft = first.raft.clone();
+    let term = raft.leadership().term;
+    let lonely = tokio::spawn(async move { raft.propose(put(term, "key", "2", vec![])).await });
+    let appended = crate::metrics::wait_for(first.raft.core(), |metrics| {
+        metrics
+            .last_log_index
+            .filter(|last| *last > status::committed(metrics))
+    });
+    let last = patient(appended).await.unwrap();
+    let (id, address, dir) = first.kill();
+    drop(lonely.await);
+
+    for _again in 0..2 {
+        let stopped = StoppedNode::open(dir.path(), id).await.unwrap();
+        assert!(stopped.remains().last >= last);
+        assert!(
+            stopped
+                .remains()
+                .members
+                .iter()
+                .any(|(member, _)| *member == id)
+        );
+        stopped.go_on_alone().await.unwrap();
+    }
+    let alone = Node::restarted(id, address, dir).await;
+    alone.wait_ready().await;
+    assert_eq!(alone.read("key").unwrap().1, b"2");
+    assert_eq!(alone.raft.status().await.members.len(), 1);
+    alone.set("key", "3").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_without_a_log_has_nothing_to_go_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let stopped = StoppedNode::open(dir.path(), 1).await.unwrap();
+    let refused = stopped.go_on_alone().await;
+    assert!(
+        matches!(refused, Err(StartError::Options(_))),
+        "{refused:?}"
+    );
 }

@@ -71,6 +71,16 @@ pub struct Member {
     /// if it could not be asked.
     #[serde(default)]
     pub disk_full: Option<bool>,
+    /// Does its vote count? Also of one that does not answer.
+    #[serde(default)]
+    pub voter: bool,
+    /// It was told to drain: it does not want to lead and is not ready.
+    #[serde(default)]
+    pub draining: bool,
+    /// By how much its clock is ahead of the answering node's, in ms, to within the time that
+    /// asking took; null if it could not be asked.
+    #[serde(default)]
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// What a member does.
@@ -102,15 +112,17 @@ impl MemberRole {
     }
 }
 
-/// `POST /v1/api/cluster/members`.
+/// `POST /v1/api/cluster/members`: the node at an address is to be a member. One that waits to join
+/// is invited; a member that answers at a new address moves there; one that is as asked for already
+/// stays as it is. Whatever else is there is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddMemberRequest {
-    /// Left out: the cluster gives a number never used before.
+    /// Left out: the number the node has, or one never used before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_id: Option<u64>,
-    /// `host:port` for other nodes.
+    /// `host:port` where the other nodes reach it. It has to answer there.
     pub rpc: String,
-    /// URL for clients; left out: what the node says itself.
+    /// URL for clients; left out: what the node says itself, or said before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
     /// False keeps it a learner; left out: true.
@@ -127,6 +139,14 @@ fn yes() -> bool {
 pub struct TransferLeaderRequest {
     /// Who shall lead.
     pub node_id: u64,
+}
+
+/// `POST /v1/api/cluster/drain`: a node is to leave its work to the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainRequest {
+    /// Which; left out: the node that is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<u64>,
 }
 
 /// `POST /v1/api/cluster/snapshot`.
@@ -244,6 +264,9 @@ mod tests {
             version: Some("0.1.0".into()),
             disk_free_bytes: Some(7),
             disk_full: Some(false),
+            voter: true,
+            draining: false,
+            clock_ahead_ms: Some(-3),
         }
     }
 
@@ -256,7 +279,7 @@ mod tests {
             gone.lag,
             gone.version,
         ) = (None, None, None, None);
-        (gone.disk_free_bytes, gone.disk_full) = (None, None);
+        (gone.disk_free_bytes, gone.disk_full, gone.clock_ahead_ms) = (None, None, None);
         let status = ClusterStatus {
             cluster_id: "c".into(),
             leader_id: Some(1),
@@ -267,10 +290,12 @@ mod tests {
             r#"{"cluster_id":"c","leader_id":1,"term":3,"members":[{"node_id":1,"#,
             r#""role":"leader","http":"http://127.0.0.1:8080","rpc":"127.0.0.1:9188","#,
             r#""last_log_index":9,"applied_index":8,"lag":0,"version":"0.1.0","#,
-            r#""disk_free_bytes":7,"disk_full":false},{"node_id":2,"#,
+            r#""disk_free_bytes":7,"disk_full":false,"voter":true,"draining":false,"#,
+            r#""clock_ahead_ms":-3},{"node_id":2,"#,
             r#""role":"unreachable","http":"http://127.0.0.1:8080","rpc":"127.0.0.1:9188","#,
             r#""last_log_index":null,"applied_index":null,"lag":null,"version":null,"#,
-            r#""disk_free_bytes":null,"disk_full":null}]}"#
+            r#""disk_free_bytes":null,"disk_full":null,"voter":true,"draining":false,"#,
+            r#""clock_ahead_ms":null}]}"#
         );
         assert_eq!(to_text(&status), text);
         assert_eq!(serde_json::from_str::<ClusterStatus>(text).unwrap(), status);
@@ -312,6 +337,11 @@ mod tests {
             to_text(&TransferLeaderRequest { node_id: 2 }),
             r#"{"node_id":2}"#
         );
+        assert_eq!(
+            to_text(&DrainRequest { node_id: Some(2) }),
+            r#"{"node_id":2}"#
+        );
+        assert_eq!(to_text(&DrainRequest::default()), "{}");
         let snapshot = SnapshotResponse {
             node_id: 1,
             snapshot_index: 7,

@@ -40,6 +40,7 @@ fn every_path_is_described_and_no_other() {
         paths::CLUSTER_MEMBER,
         paths::CLUSTER_PROMOTE,
         paths::CLUSTER_LEADER,
+        paths::CLUSTER_DRAIN,
         paths::CLUSTER_SNAPSHOT,
         paths::CLUSTER_DIGEST,
     ]);
@@ -209,6 +210,7 @@ fn cluster_schemas_have_the_types_fields() {
     let member = json!({
         "node_id": 1, "role": "leader", "http": "h", "rpc": "r", "last_log_index": 1,
         "applied_index": 1, "lag": 0, "version": "v", "disk_free_bytes": 1, "disk_full": false,
+        "voter": true, "draining": false, "clock_ahead_ms": -1,
     });
     read::<cluster::Member>("Member", member.clone());
     let status = json!({"cluster_id": "c", "leader_id": 1, "term": 1, "members": [member]});
@@ -216,6 +218,7 @@ fn cluster_schemas_have_the_types_fields() {
     let request = json!({"node_id": 1, "rpc": "r", "http": "h", "voter": true});
     read::<cluster::AddMemberRequest>("AddMemberRequest", request);
     read::<cluster::TransferLeaderRequest>("TransferLeaderRequest", json!({"node_id": 1}));
+    read::<cluster::DrainRequest>("DrainRequest", json!({"node_id": 1}));
     let response = json!({"node_id": 1, "snapshot_index": 1});
     read::<cluster::SnapshotResponse>("SnapshotResponse", response);
     let response = json!({"node_id": 1, "index": 1, "offset": 1, "digest": "d"});

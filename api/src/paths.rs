@@ -52,6 +52,8 @@ pub const CLUSTER_MEMBER: &str = "/v1/api/cluster/members/{id}";
 pub const CLUSTER_PROMOTE: &str = "/v1/api/cluster/members/{id}/promote";
 /// Hands leadership over.
 pub const CLUSTER_LEADER: &str = "/v1/api/cluster/leader";
+/// Makes a node leave its work to the others.
+pub const CLUSTER_DRAIN: &str = "/v1/api/cluster/drain";
 /// Takes a snapshot now.
 pub const CLUSTER_SNAPSHOT: &str = "/v1/api/cluster/snapshot";
 /// Hash chains over what was applied.

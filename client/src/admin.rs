@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use api::cluster::{
-    AddMemberRequest, ClusterHealth, ClusterStatus, DigestQuery, DigestResponse, HealthResponse,
-    ReadyResponse, SnapshotResponse, TransferLeaderRequest,
+    AddMemberRequest, ClusterHealth, ClusterStatus, DigestQuery, DigestResponse, DrainRequest,
+    HealthResponse, ReadyResponse, SnapshotResponse, TransferLeaderRequest,
 };
 use api::paths;
 use reqwest::Method;
@@ -37,37 +37,54 @@ impl Client {
         self.get(paths::READY, false, &RequestOptions::read()).await
     }
 
-    /// Adds a member.
+    // Every step of the membership may be repeated: one that is done already succeeds and changes
+    // nothing. So they are sent again as reads are.
+
+    /// Makes the node at an address a member.
     pub async fn add_member(
         &self,
         request: &AddMemberRequest,
     ) -> Result<Answer<ClusterStatus>, Error> {
-        self.post(paths::CLUSTER_MEMBERS, request, &RequestOptions::default())
+        self.post(paths::CLUSTER_MEMBERS, request, &RequestOptions::read())
             .await
+    }
+
+    /// Makes a node leave its work to the others, until it is restarted; none: the one asked.
+    pub async fn drain(&self, node_id: Option<u64>) -> Result<Answer<ClusterStatus>, Error> {
+        let request = DrainRequest { node_id };
+        // Sent again, "the node that is asked" could be another one.
+        let options = match node_id {
+            Some(_) => RequestOptions::read(),
+            None => RequestOptions::default(),
+        };
+        self.post(paths::CLUSTER_DRAIN, &request, &options).await
     }
 
     /// Makes a learner a voter.
     pub async fn promote_member(&self, node_id: u64) -> Result<Answer<ClusterStatus>, Error> {
         let path = paths::cluster_promote(node_id);
-        self.without_body(Method::POST, &path).await
+        self.without_body(Method::POST, &path, RequestOptions::read())
+            .await
     }
 
     /// Removes a member.
     pub async fn remove_member(&self, node_id: u64) -> Result<Answer<ClusterStatus>, Error> {
         let path = paths::cluster_member(node_id);
-        self.without_body(Method::DELETE, &path).await
+        self.without_body(Method::DELETE, &path, RequestOptions::read())
+            .await
     }
 
     /// Hands leadership over.
     pub async fn transfer_leader(&self, node_id: u64) -> Result<Answer<ClusterStatus>, Error> {
         let request = TransferLeaderRequest { node_id };
-        self.post(paths::CLUSTER_LEADER, &request, &RequestOptions::default())
+        self.post(paths::CLUSTER_LEADER, &request, &RequestOptions::read())
             .await
     }
 
     /// Takes a snapshot on the node that is asked.
     pub async fn snapshot(&self) -> Result<Answer<SnapshotResponse>, Error> {
-        self.without_body(Method::POST, paths::CLUSTER_SNAPSHOT)
+        let options = RequestOptions::default();
+        self.without_body(Method::POST, paths::CLUSTER_SNAPSHOT, options)
             .await
     }
 
@@ -99,8 +116,8 @@ impl Client {
         &self,
         method: Method,
         path: &str,
+        options: RequestOptions,
     ) -> Result<Answer<T>, Error> {
-        let options = RequestOptions::default();
         let call = Call {
             method,
             path,

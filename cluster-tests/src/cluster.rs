@@ -14,6 +14,8 @@ use crate::{Api, ROOT_PASSWORD, User, logs, wait};
 
 /// How long all nodes may take to become voters that know their leader.
 const JOIN_MAX: Duration = Duration::from_secs(60);
+/// How long a command may take that waits for a node to join.
+const COMMAND_MAX: Duration = Duration::from_secs(120);
 /// How long nodes may take to elect a new leader before a test gives up waiting. What is promised
 /// is much less, and asserted where it is promised.
 const ELECTION_MAX: Duration = Duration::from_secs(30);
@@ -25,6 +27,9 @@ pub struct Cluster {
     nodes: Vec<Node>,
     /// The network between them, if it is one of their own. Goes after the nodes.
     network: Option<Network>,
+    /// Nodes that are no members any more; their logs are read all the same.
+    former: Vec<Node>,
+    env: Vec<(String, String)>,
     directory: Option<TempDir>,
     expected_errors: Vec<String>,
 }
@@ -65,6 +70,7 @@ impl Cluster {
         cluster.nodes = (0..nodes)
             .map(|host| Node::in_lab(cluster.directory(), &network, host, disk_mib, env.clone()))
             .collect();
+        cluster.env = env;
         cluster.network = Some(network);
         cluster.found().await;
         cluster
@@ -102,6 +108,8 @@ impl Cluster {
         Cluster {
             nodes,
             network: None,
+            former: Vec::new(),
+            env: all,
             directory: Some(directory),
             expected_errors: Vec::new(),
         }
@@ -115,6 +123,38 @@ impl Cluster {
     /// The nodes, to be broken.
     pub fn nodes_mut(&mut self) -> &mut [Node] {
         &mut self.nodes
+    }
+
+    /// Starts one more node, which joins through the node `through`; its place among the nodes.
+    /// Returns when it is ready.
+    pub async fn grow(&mut self, through: usize) -> usize {
+        let place = self.nodes.len();
+        let name = format!("node-{}", place + self.former.len() + 1);
+        let mut node = Node::new(self.directory(), &name, self.env.clone());
+        node.spawn(&["--join".to_owned(), self.nodes[through].rpc.to_string()]);
+        node.ready().await;
+        self.nodes.push(node);
+        place
+    }
+
+    /// The node is no member any more: nothing is asked of it from now on.
+    pub fn forget(&mut self, which: usize) -> &mut Node {
+        let node = self.nodes.remove(which);
+        self.former.push(node);
+        self.former.last_mut().expect("it was just put there")
+    }
+
+    /// The numbers of the nodes in the cluster, in the order of the nodes.
+    pub async fn ids(&mut self) -> Vec<u64> {
+        let leader = self.leader().await;
+        let status = self.client().pinned_to(leader).cluster_status().await;
+        let status = status.expect("the leader answers");
+        let id = |node: &Node| {
+            let mut members = status.members.iter();
+            let member = members.find(|member| member.rpc == node.rpc.to_string());
+            member.map_or(0, |member| member.node_id)
+        };
+        self.nodes.iter().map(id).collect()
     }
 
     /// URLs of all nodes.
@@ -152,6 +192,39 @@ impl Cluster {
             .credentials("root", ROOT_PASSWORD)
             .build()
             .expect("a client of these nodes")
+    }
+
+    /// The same, which begins with the node `first` and goes on to the others.
+    pub fn client_from(&self, first: usize) -> client::Client {
+        let mut urls = self.urls();
+        let count = urls.len();
+        urls.rotate_left(first % count);
+        let builder = client::Client::builder().urls(urls);
+        builder
+            .credentials("root", ROOT_PASSWORD)
+            .build()
+            .expect("a client of these nodes")
+    }
+
+    /// Runs `duet` with this cluster's nodes and `root`, and returns how it ended.
+    pub async fn duet(&self, args: &[&str]) -> std::process::Output {
+        let mut command = tokio::process::Command::new(crate::binary::duet());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("DUET_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(args)
+            .env("DUET_URL", self.urls().join(","))
+            .env("DUET_USER", "root")
+            .env("DUET_PASSWORD", ROOT_PASSWORD)
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true);
+        let ended = tokio::time::timeout(COMMAND_MAX, command.output()).await;
+        ended
+            .unwrap_or_else(|_| panic!("duet {args:?} did not end within {COMMAND_MAX:?}"))
+            .expect("the binary under test starts")
     }
 
     /// Waits until that many members vote and one leads.
@@ -218,7 +291,7 @@ impl Cluster {
     /// Kills all nodes within the same moment.
     pub fn kill_all(&mut self) {
         std::thread::scope(|scope| {
-            for node in &mut self.nodes {
+            for node in self.nodes.iter_mut().chain(&mut self.former) {
                 scope.spawn(|| node.kill9());
             }
         });
@@ -269,7 +342,8 @@ impl Cluster {
 
     /// What the logs say that they must not.
     fn complaints(&self) -> Vec<String> {
-        let logs: Vec<PathBuf> = self.nodes.iter().map(Node::log).collect();
+        let nodes = self.nodes.iter().chain(&self.former);
+        let logs: Vec<PathBuf> = nodes.map(Node::log).collect();
         logs.iter()
             .flat_map(|log| logs::complaints(log, &self.expected_errors))
             .collect()

@@ -1,7 +1,7 @@
 //! Writers that go on whatever happens to the cluster, and remember what they were told.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{Client, Error};
 use rand::rngs::StdRng;
@@ -60,39 +60,73 @@ impl Table {
     }
 }
 
+/// What the clients of a load have met.
+#[derive(Debug, Default)]
+struct Notes {
+    /// What the writers were told of their writes.
+    ops: Vec<Op>,
+    /// Requests that ended in an error they should not have ended in.
+    failures: Vec<String>,
+    /// The longest that a request took, its retries included.
+    longest: Duration,
+}
+
 /// Running writers.
 #[derive(Debug)]
 pub struct Load {
-    ledger: Arc<Mutex<Vec<Op>>>,
+    notes: Arc<Mutex<Notes>>,
     stop: watch::Sender<bool>,
     acked: watch::Receiver<u64>,
     writers: JoinSet<()>,
 }
 
 impl Load {
-    /// Starts `count` writers that begin at different nodes.
+    /// Starts `count` writers, each with one node that it leaves only when that fails it: they see
+    /// what becomes of requests when a node dies.
     pub fn start(client: &Client, table: &Table, count: u32) -> Load {
-        let ledger = Arc::new(Mutex::new(Vec::new()));
+        let clients = (0..count).map(|writer| client.pinned_to(writer as usize));
+        Load::run(clients.collect(), Some(client), table)
+    }
+
+    /// Starts a writer and a reader for each client, which send requests again as the client does
+    /// and never otherwise: none may fail while a node is stopped as it should be.
+    pub fn through(clients: Vec<Client>, table: &Table) -> Load {
+        let mut load = Load::run(clients.clone(), None, table);
+        for client in clients {
+            let events = format!("{}.events", table.namespace);
+            let reader = read(
+                client,
+                events,
+                load.stop.subscribe(),
+                Arc::clone(&load.notes),
+            );
+            load.writers.spawn(reader);
+        }
+        load
+    }
+
+    fn run(clients: Vec<Client>, others: Option<&Client>, table: &Table) -> Load {
+        let notes = Arc::new(Mutex::new(Notes::default()));
         let (stop, stopped) = watch::channel(false);
         let (acks, acked) = watch::channel(0);
         let acks = Arc::new(acks);
         let mut writers = JoinSet::new();
-        for writer in 0..count {
+        for (writer, client) in (0..).zip(clients) {
             let writer = Writer {
-                client: client.pinned_to(writer as usize),
-                others: client.clone(),
+                client,
+                others: others.cloned(),
                 events: format!("{}.events", table.namespace),
                 writer,
                 seq: 0,
                 last_id: None,
                 random: StdRng::seed_from_u64(u64::from(writer)),
-                ledger: Arc::clone(&ledger),
+                notes: Arc::clone(&notes),
                 acks: Arc::clone(&acks),
             };
             writers.spawn(writer.run(stopped.clone()));
         }
         Load {
-            ledger,
+            notes,
             stop,
             acked,
             writers,
@@ -128,19 +162,58 @@ impl Load {
         while let Some(writer) = self.writers.join_next().await {
             writer.expect("a writer does not panic");
         }
-        std::mem::take(&mut *self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut lock(&self.notes).ops)
+    }
+
+    /// Requests so far that ended in an error, other than those that were made to.
+    pub fn failures(&self) -> Vec<String> {
+        lock(&self.notes).failures.clone()
+    }
+
+    /// Forgets how long requests took so far: the first ones connect and log in.
+    pub fn forget_longest(&self) {
+        lock(&self.notes).longest = Duration::ZERO;
+    }
+
+    /// The longest that a request took so far, its retries included.
+    pub fn longest(&self) -> Duration {
+        lock(&self.notes).longest
+    }
+}
+
+fn lock(notes: &Mutex<Notes>) -> std::sync::MutexGuard<'_, Notes> {
+    notes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads what the first writer wrote first, again and again.
+async fn read(
+    client: Client,
+    events: String,
+    stopped: watch::Receiver<bool>,
+    notes: Arc<Mutex<Notes>>,
+) {
+    while !*stopped.borrow() {
+        let started = Instant::now();
+        let sql = format!("SELECT seq FROM {events} WHERE id = 'w0-1'");
+        let outcome = client.query(&sql).await;
+        let mut notes = lock(&notes);
+        notes.longest = notes.longest.max(started.elapsed());
+        if let Err(error) = outcome {
+            notes.failures.push(format!("a read: {error}"));
+        }
     }
 }
 
 struct Writer {
     client: Client,
-    others: Client,
+    /// Where to go when a node fails; none: the client knows the others itself.
+    others: Option<Client>,
     events: String,
     writer: u32,
     seq: u64,
     last_id: Option<String>,
     random: StdRng,
-    ledger: Arc<Mutex<Vec<Op>>>,
+    notes: Arc<Mutex<Notes>>,
     acks: Arc<watch::Sender<u64>>,
 }
 
@@ -150,7 +223,9 @@ impl Writer {
             let (sql, ids, if_acked) = self.next_write();
             let options = client::RequestOptions::default().timeout(WRITE_MAX);
             let request = client::api::SqlRequest::new(sql);
+            let started = Instant::now();
             let outcome = self.client.execute(&request, &options).await;
+            let took = started.elapsed();
             let fate = match &outcome {
                 Ok(_) => {
                     self.acks.send_modify(|acked| *acked += 1);
@@ -163,17 +238,29 @@ impl Writer {
                 // What is rolled back is never there, whatever became of the answer.
                 Err(_) => Fate::Absent,
             };
-            self.ledger
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(Op { ids, fate });
-            if matches!(outcome, Err(Error::Unreachable { .. } | Error::Unknown(_))) {
-                let nodes = self.others.urls().len();
-                self.client = self.others.pinned_to(self.random.random_range(0..nodes));
+            self.note(took, &outcome, if_acked, Op { ids, fate });
+            if let Some(others) = &self.others
+                && matches!(outcome, Err(Error::Unreachable { .. } | Error::Unknown(_)))
+            {
+                let nodes = others.urls().len();
+                self.client = others.pinned_to(self.random.random_range(0..nodes));
                 // sleep: a client's own pause, so that it does not spin while no node is up
                 tokio::time::sleep(PAUSE).await;
             }
         }
+    }
+
+    fn note<T>(&self, took: Duration, outcome: &Result<T, Error>, if_acked: Fate, op: Op) {
+        let mut notes = lock(&self.notes);
+        notes.longest = notes.longest.max(took);
+        if let Err(error) = outcome {
+            let meant = if_acked == Fate::Absent && matches!(error, Error::Refused(_));
+            let retryable = error.received().is_some_and(|said| said.retryable);
+            if !meant || retryable {
+                notes.failures.push(format!("{op:?}: {error}"));
+            }
+        }
+        notes.ops.push(op);
     }
 
     /// The statement, the rows it writes, and what must be true of them once it is answered.

@@ -209,10 +209,23 @@ impl Node {
         .await
     }
 
-    /// Waits until the process has ended by itself.
+    /// Waits until the process ends by itself, without being asked to.
     pub async fn ends(&mut self, limit: Duration) -> ExitStatus {
         let mut process = self.process.take().expect("the node runs");
         wait::until("a node ends by itself", limit, async || ended(&mut process)).await
+    }
+
+    /// Gives the node that does not run other ports, as a machine that got another address.
+    pub fn move_away(&mut self) {
+        assert!(!self.is_running(), "{} runs", self.url());
+        self.http = ports::free();
+        self.rpc = ports::free();
+    }
+
+    /// Loses everything that the node that does not run has kept.
+    pub fn lose_data(&mut self) {
+        assert!(!self.is_running(), "{} runs", self.url());
+        std::fs::remove_dir_all(self.data_dir()).expect("a temporary directory can be removed");
     }
 
     /// Stops the process without ending it, as an overloaded or suspended machine does.

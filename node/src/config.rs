@@ -144,6 +144,19 @@ pub enum Begin {
     Refuse,
 }
 
+impl Begin {
+    /// RPC addresses of other nodes that were named.
+    pub fn nodes(&self) -> &[String] {
+        match self {
+            Begin::Bootstrap {
+                unless_clustered: nodes,
+            }
+            | Begin::Join(nodes) => nodes,
+            Begin::Refuse => &[],
+        }
+    }
+}
+
 /// A configuration that cannot be used; the text is one line that names the option.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <data-dir>/LOCK           held while a process serves from here
-//! <data-dir>/identity.json  cluster and node number, written once before the first vote
+//! <data-dir>/identity.json  cluster and node number, written before the first vote; another
+//!                           cluster's only by `duet cluster recover`
 //! <data-dir>/raft/          log, state, snapshots: the raft crate's
 //! ```
 

@@ -19,9 +19,10 @@ mod readiness;
 mod serve;
 mod service;
 
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, ServeArgs};
 
@@ -37,6 +38,11 @@ struct Cli {
 enum Command {
     /// Run one node
     Serve(Box<ServeArgs>),
+    /// Print a script that completes commands in a shell, e.g. `source <(duet completions bash)`
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     #[command(flatten)]
     Client(cli::Command),
 }
@@ -54,6 +60,7 @@ fn main() -> ExitCode {
                 ExitCode::from(2)
             }
         },
+        Command::Completions { shell } => completions(shell),
         Command::Client(command) => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
@@ -64,6 +71,36 @@ fn main() -> ExitCode {
                     eprintln!("duet: cannot start threads: {error}");
                     ExitCode::FAILURE
                 }
+            }
+        }
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "duet", &mut script);
+    match std::io::stdout().write_all(&script) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("duet: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn completions_know_the_commands_in_every_shell() {
+        use clap_complete::Shell::{Bash, Fish, Zsh};
+        for shell in [Bash, Zsh, Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "duet", &mut script);
+            let script = String::from_utf8(script).expect("scripts are text");
+            for word in ["serve", "cluster", "replace", "long-poll-max-seconds"] {
+                assert!(script.contains(word), "{shell}: {word}");
             }
         }
     }

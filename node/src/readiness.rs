@@ -75,10 +75,18 @@ impl Readiness {
         drop(stopping.wait_for(|stopping| *stopping).await);
     }
 
+    /// Does the node take no new work?
+    pub fn is_stopping(&self) -> bool {
+        *self.flags.stopping.borrow()
+    }
+
     /// Why it cannot serve; none if it can.
     pub fn missing(&self) -> Option<String> {
-        if *self.flags.stopping.borrow() {
+        if self.is_stopping() {
             return Some("the node is stopping".into());
+        }
+        if self.raft.is_draining() {
+            return Some("the node was told to drain".into());
         }
         if !self.flags.caught_up.load(Ordering::Acquire) {
             return Some("the node is catching up with the cluster".into());

@@ -150,6 +150,11 @@ impl Clock {
             .is_some_and(|leadership| leadership.term == term)
     }
 
+    /// The time of day on this machine, in µs since 1970. May jump: for comparing clocks only.
+    pub fn wall(&self) -> WallTimeUs {
+        self.source.wall()
+    }
+
     /// The stamps of now, not before `applied`, the last ones applied here. On a node that does not
     /// lead the lease clock stands at the last one applied.
     pub fn now(&self, applied: Stamps) -> Stamps {

@@ -90,6 +90,8 @@ pub(crate) struct Room<'a> {
     pub answering: BTreeSet<NodeId>,
     /// What each node said last.
     pub disks: &'a BTreeMap<NodeId, Disk>,
+    /// Who was told to drain, and would hand the leadership on at once.
+    pub draining: BTreeSet<NodeId>,
 }
 
 /// What follows from it.
@@ -127,7 +129,7 @@ impl Room<'_> {
             return Verdict::Grow;
         }
         all()
-            .find(has_room)
+            .find(|voter| has_room(voter) && !self.draining.contains(voter))
             .map_or(Verdict::Refuse, Verdict::HandOver)
     }
 }
@@ -214,6 +216,7 @@ mod tests {
                 .collect(),
             answering: answering.iter().copied().collect(),
             disks: &all.map(disk).collect(),
+            draining: BTreeSet::from([5]),
         }
         .verdict()
     }
@@ -226,6 +229,8 @@ mod tests {
         assert_eq!(verdict(three, &[1, 2, 3], &[2, 3]), Verdict::Refuse);
         assert_eq!(verdict(three, &[1, 2, 3], &[1]), Verdict::HandOver(2));
         assert_eq!(verdict(three, &[1, 2, 3], &[1, 2]), Verdict::Refuse);
+        let drained: &[&[NodeId]] = &[&[1, 5, 6]];
+        assert_eq!(verdict(drained, &[1, 5, 6], &[1]), Verdict::HandOver(6));
         // With one gone, the full one is needed for every write.
         assert_eq!(verdict(three, &[1, 3], &[3]), Verdict::Refuse);
         assert_eq!(verdict(three, &[1, 2], &[3]), Verdict::Grow);

@@ -21,6 +21,7 @@ use types::ids::{LogIndex, NodeId, Term};
 use types::limits::{DIGEST_COMPARE_INTERVAL_MS, WATCH_INTERVAL_MS};
 
 use crate::batcher::Batcher;
+use crate::clock::Clock;
 use crate::compaction::frees_log;
 use crate::disk::{Disk, Room, Verdict};
 use crate::error::ProposeError;
@@ -45,6 +46,8 @@ pub(crate) struct Own {
     pub store: Arc<StateStore>,
     pub member: Member,
     pub disk: watch::Receiver<Disk>,
+    pub clock: Arc<Clock>,
+    pub changes: Arc<Changes>,
 }
 
 impl Own {
@@ -58,6 +61,8 @@ impl Own {
                 .digest_at
                 .and_then(|index| self.store.digest_at(index)),
             apply_version: self.member.apply_version,
+            draining: self.changes.is_draining(),
+            wall_time: self.clock.wall(),
             ..status::own(&self.core, applied, &self.member.version)
         }
     }
@@ -197,6 +202,8 @@ impl Guard {
         answers: &BTreeMap<NodeId, StatusResponse>,
     ) {
         let voters = voters(stored);
+        let drains = answers.iter().filter(|(_, answer)| answer.draining);
+        let draining = drains.map(|(id, _)| *id).collect();
         // A new leader has not heard heartbeats answered yet, and a busy node may be slow to say
         // how it is: either will do.
         let answers = |id: &NodeId| answers.contains_key(id) || self.changes.reachable(*id);
@@ -205,6 +212,7 @@ impl Guard {
             answering: voters.iter().flatten().copied().filter(answers).collect(),
             voters,
             disks: &self.disks,
+            draining,
         };
         let verdict = room.verdict();
         let refuse = match verdict {
@@ -256,15 +264,16 @@ impl Guard {
             let Some(answer) = answers.get(node_id) else {
                 continue;
             };
-            let now = Member {
-                version: answer.version.clone(),
-                apply_version: answer.apply_version,
-                ..known.clone()
-            };
-            if answer.apply_version == 0 || now == *known {
+            let (version, apply_version) = (&answer.version, answer.apply_version);
+            let same = known.version == *version && known.apply_version == apply_version;
+            if apply_version == 0 || same {
                 continue;
             }
-            if let Err(error) = self.changes.add_learner(*node_id, now).await {
+            if let Err(error) = self
+                .changes
+                .set_build(*node_id, version, apply_version)
+                .await
+            {
                 tracing::warn!(node_id, %error, "its build was not written down; trying again");
             }
         }

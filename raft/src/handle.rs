@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use openraft::RaftMetrics;
 use openraft::errors::{Fatal as CoreFatal, InitializeError as CoreInitializeError, RaftError};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use types::command::Envelope;
 use types::ids::{LogIndex, NodeId};
@@ -18,9 +18,7 @@ use crate::batcher::Batcher;
 use crate::clock::{Clock, Stamps};
 use crate::compaction;
 use crate::disk;
-use crate::error::{
-    Fatal, InitializeError, MembershipError, ProposeError, ReadIndexError, StartError, Stopped,
-};
+use crate::error::{Fatal, InitializeError, ProposeError, ReadIndexError, StartError, Stopped};
 use crate::guard::{Findings, Guard, Own};
 use crate::leadership::{self, Leadership};
 use crate::log_store::{LogHandle, LogStore};
@@ -69,6 +67,10 @@ struct Inner {
     leadership: watch::Receiver<Leadership>,
     /// The last entry in the log when the node started; none: there was none.
     recover_to: Option<LogIndex>,
+    /// The cluster has removed this node.
+    removed: watch::Sender<bool>,
+    /// Wakes who asks whether this node still is a member.
+    ask_now: Notify,
     /// Tasks that hold parts of this node for as long as the core runs.
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -145,8 +147,13 @@ impl Raft {
             .map_err(|fatal| fatal_of(&fatal))?;
 
         let clock = Arc::new(Clock::new(options.clock));
-        let (leadership, following) =
-            leadership::follow(&core, store.clone(), clock.clone(), recover_to);
+        let (leadership, following) = leadership::follow(
+            &core,
+            peers.clone(),
+            store.clone(),
+            clock.clone(),
+            recover_to,
+        );
         let batcher = Batcher::start(node_id, core.clone(), clock.clone(), leadership.clone());
         let reads = ReadIndex::start(core.clone(), peers.clone(), leadership.clone());
         let silence_max = 2 * timing.election_max;
@@ -156,6 +163,8 @@ impl Raft {
             store: store.clone(),
             member,
             disk: disk.clone(),
+            clock: clock.clone(),
+            changes: changes.clone(),
         });
         let findings = Arc::new(Findings::default());
         let guard = Guard::new(
@@ -190,6 +199,8 @@ impl Raft {
             applied,
             leadership,
             recover_to,
+            removed: watch::Sender::new(false),
+            ask_now: Notify::new(),
             tasks: Mutex::new(tasks),
         };
         Ok(Raft {
@@ -279,17 +290,20 @@ impl Raft {
     /// Waits until this node has applied `index`.
     pub async fn wait_applied(&self, index: LogIndex) -> Result<(), Stopped> {
         let mut applied = self.inner.applied.clone();
+        let mut removed = self.inner.removed.subscribe();
         let reached = applied.wait_for(|applied| *applied >= index);
         tokio::select! {
             biased;
             reached = reached => reached.map(drop).map_err(|_| Stopped),
             () = self.ended() => Err(Stopped),
+            // Nobody sends it entries any more.
+            _removed = removed.wait_for(|removed| *removed) => Err(Stopped),
         }
     }
 
     /// Waits until the core has ended. Woken by changes of the leadership only, so that many can
     /// wait: [`Raft::fatal`] is woken by every entry.
-    async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         let mut leadership = self.inner.leadership.clone();
         while leadership.changed().await.is_ok() {}
     }
@@ -346,10 +360,12 @@ impl Raft {
             core,
             peers,
             cluster_id,
+            clock,
             ..
         } = &*self.inner;
         let own = self.own_status(StatusRequest::default());
-        status::collect(core, peers, cluster_id, own).await
+        let wall = || clock.wall();
+        status::collect(core, peers, cluster_id, own, wall).await
     }
 
     /// For another node: how this one is doing.
@@ -357,36 +373,24 @@ impl Raft {
         self.inner.own.status(request)
     }
 
-    /// Adds a node that follows, and votes once it has caught up if `member.voter_wanted`. Leader
-    /// only. Adding what is there already changes nothing.
-    pub async fn add_learner(
-        &self,
-        node_id: NodeId,
-        member: Member,
-    ) -> Result<(), MembershipError> {
-        self.inner.changes.add_learner(node_id, member).await
+    /// What the cluster is told of this node when it starts.
+    pub(crate) fn own_member(&self) -> Member {
+        self.inner.own.member.clone()
     }
 
-    /// Gives a learner that has caught up a vote. Leader only.
-    pub async fn promote(&self, node_id: NodeId) -> Result<(), MembershipError> {
-        self.inner.changes.promote(node_id).await
+    /// The cluster has removed this node: what waits for entries waits in vain.
+    pub(crate) fn set_removed(&self) {
+        self.inner.removed.send_replace(true);
     }
 
-    /// Takes a node out of the cluster for good. Leader only. Refused, with the reason, where the
-    /// rest would have no quorum.
-    pub async fn remove(&self, node_id: NodeId) -> Result<(), MembershipError> {
-        self.inner.changes.remove(node_id).await
+    /// Wakes [`Raft::stay_member`].
+    pub(crate) fn ask_if_member_now(&self) {
+        self.inner.ask_now.notify_one();
     }
 
-    /// Hands the leadership to a voter: nothing new is proposed until it has it, for at most about
-    /// a second for each step. Leader only.
-    pub async fn transfer_leader(&self, node_id: NodeId) -> Result<(), MembershipError> {
-        self.inner.changes.transfer(node_id).await
-    }
-
-    /// Has this member answered lately? Only the leader knows.
-    pub fn member_answers(&self, node_id: NodeId) -> bool {
-        self.inner.changes.reachable(node_id)
+    /// Waits for [`Raft::ask_if_member_now`].
+    pub(crate) async fn told_to_ask(&self) {
+        self.inner.ask_now.notified().await;
     }
 
     /// Has a quorum answered this leader lately? False on a node that does not lead.
@@ -490,6 +494,10 @@ impl Raft {
         self.inner.machine.counters()
     }
 
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.inner.changes
+    }
+
     pub(crate) fn core(&self) -> &Core {
         &self.inner.core
     }
@@ -508,7 +516,7 @@ impl Raft {
 }
 
 /// Opens log and state, and looks whether they belong together. Blocks on the disk.
-fn open_storage(
+pub(crate) fn open_storage(
     data_dir: &Path,
     engines: Engines,
 ) -> Result<(LogStore, Arc<StateStore>), StartError> {

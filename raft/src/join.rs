@@ -77,14 +77,26 @@ pub enum JoinError {
 pub struct Hello {
     /// Its cluster and its number in it; none: it belongs to no cluster yet.
     pub belongs_to: Option<(String, NodeId)>,
+    /// The member that has the address of the one who asked, if one has.
+    pub member_there: Option<NodeId>,
 }
 
 /// Asks whoever is at `address` who it is.
 pub async fn hello(address: &str, secret: &Secret, runtime: Handle) -> Result<Hello, JoinError> {
+    hello_from(String::new(), address, secret, runtime).await
+}
+
+/// The same from a node whose RPC address is `from`: the cluster may know another node there.
+pub async fn hello_from(
+    from: String,
+    address: &str,
+    secret: &Secret,
+    runtime: Handle,
+) -> Result<Hello, JoinError> {
     let peers = stranger(secret, runtime);
     let ask = async {
         let peer = peers.peer(0, address, Lane::Requests)?;
-        peer.unary(path::HELLO, HelloRequest {}, HELLO_TIMEOUT)
+        peer.unary(path::HELLO, HelloRequest { rpc: from }, HELLO_TIMEOUT)
             .await
     };
     let answer: HelloResponse = ask.await.map_err(|status| match is_final(&status) {
@@ -94,6 +106,7 @@ pub async fn hello(address: &str, secret: &Secret, runtime: Handle) -> Result<He
     let belongs = !answer.cluster_id.is_empty();
     Ok(Hello {
         belongs_to: belongs.then_some((answer.cluster_id, answer.node_id)),
+        member_there: Some(answer.member_there).filter(|id| *id != 0),
     })
 }
 
@@ -260,12 +273,16 @@ impl Raft {
             .and_then(|id| id.try_into().ok())
             .map(u64::from_be_bytes);
         match hello(rpc, self.secret(), runtime).await {
-            Ok(Hello { belongs_to: None }) => Ok(()),
+            Ok(Hello {
+                belongs_to: None, ..
+            }) => Ok(()),
             Ok(Hello {
                 belongs_to: Some((_, id)),
+                ..
             }) if Some(id) == number => Ok(()),
             Ok(Hello {
                 belongs_to: Some((cluster, id)),
+                ..
             }) => Err(NotNow::Refused(format!(
                 "at {rpc}, which it says is its address, is node {id} of cluster {cluster}"
             ))),

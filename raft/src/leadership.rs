@@ -10,6 +10,7 @@ use types::ids::{LogIndex, NodeId, Term};
 
 use crate::clock::{Clock, Stamps};
 use crate::handle::Core;
+use crate::network::peers::Peers;
 use crate::state_machine::StateStore;
 use crate::type_config::{LeaderId, LogId, Member, TypeConfig};
 
@@ -60,11 +61,12 @@ impl Facts {
     }
 }
 
-/// Follows the core's metrics, and starts and stops the clock with this node's leadership. Entries
-/// up to `recover_to` were in the log when the process started. The channel closes when the core
-/// ends.
+/// Follows the core's metrics: starts and stops the clock with this node's leadership, and tells
+/// `peers` where the members are. Entries up to `recover_to` were in the log when the process
+/// started. The channel closes when the core ends.
 pub(crate) fn follow(
     core: &Core,
+    peers: Peers,
     store: Arc<StateStore>,
     clock: Arc<Clock>,
     recover_to: Option<LogIndex>,
@@ -77,6 +79,9 @@ pub(crate) fn follow(
             let seen = {
                 let metrics = metrics.borrow_and_update();
                 let facts = Facts::of(&metrics);
+                if facts.membership != known.membership {
+                    follow_addresses(&metrics, &peers);
+                }
                 (facts != known).then(|| (facts, member(&metrics, facts.leader)))
             };
             let applied = store.applied();
@@ -93,6 +98,12 @@ pub(crate) fn follow(
         }
     });
     (receiver, following)
+}
+
+fn follow_addresses(metrics: &RaftMetrics<TypeConfig>, peers: &Peers) {
+    let nodes = metrics.membership_config.membership().nodes();
+    let addresses = nodes.map(|(node_id, member)| (*node_id, member.rpc.as_str()));
+    peers.addresses().follow(addresses);
 }
 
 fn member(metrics: &RaftMetrics<TypeConfig>, node_id: Option<NodeId>) -> Option<Member> {

@@ -7,6 +7,9 @@
 //!
 //! This crate is the only one that knows openraft. It knows no SQL. Only [`clock`] reads a clock.
 
+mod add;
+mod administer;
+mod announce;
 pub mod apply;
 mod batcher;
 pub mod clock;
@@ -24,6 +27,7 @@ mod metrics;
 pub mod network;
 mod options;
 mod read_index;
+pub mod recover;
 pub mod rpc;
 pub mod snapshot;
 pub mod state_machine;
@@ -33,6 +37,8 @@ pub mod type_config;
 #[cfg(test)]
 mod cluster_tests;
 
+pub use add::AddMember;
+pub use announce::Removed;
 pub use clock::Stamps;
 pub use disk::Disk;
 pub use error::{

@@ -6,9 +6,11 @@
 //!   one: that wish is in the membership, so whoever leads next goes on with it. So does a change
 //!   that a leader left half done.
 //! - A step that would leave the cluster without a quorum is refused, with the reason.
+//! - Every step may be repeated: one that is done already succeeds and changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
@@ -40,6 +42,8 @@ pub(crate) struct Changes {
     /// Silence after which a voter counts as unreachable.
     silence_max: Duration,
     turn: Mutex<()>,
+    /// This node does not want to lead.
+    draining: AtomicBool,
 }
 
 impl Changes {
@@ -49,6 +53,7 @@ impl Changes {
             batcher,
             silence_max,
             turn: Mutex::new(()),
+            draining: AtomicBool::new(false),
         }
     }
 
@@ -70,6 +75,39 @@ impl Changes {
         self.change(ChangeMembers::SetNodes(nodes), &stored).await
     }
 
+    /// Gives a member other addresses, or another wish for a vote.
+    pub(crate) async fn set_member(&self, node_id: NodeId, member: Member) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        let stored = self.leading()?;
+        if *known(&stored, node_id)? == member {
+            return Ok(());
+        }
+        let nodes = BTreeMap::from([(node_id, member)]);
+        self.change(ChangeMembers::SetNodes(nodes), &stored).await
+    }
+
+    /// Writes down which build a member runs, whatever else was changed of it meanwhile.
+    pub(crate) async fn set_build(
+        &self,
+        node_id: NodeId,
+        version: &str,
+        apply_version: u32,
+    ) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        let stored = self.leading()?;
+        let known = known(&stored, node_id)?;
+        let member = Member {
+            version: version.to_owned(),
+            apply_version,
+            ..known.clone()
+        };
+        if member == *known {
+            return Ok(());
+        }
+        let nodes = BTreeMap::from([(node_id, member)]);
+        self.change(ChangeMembers::SetNodes(nodes), &stored).await
+    }
+
     /// Gives a learner that has caught up a vote.
     pub(crate) async fn promote(&self, node_id: NodeId) -> Result<()> {
         let _turn = self.turn.lock().await;
@@ -78,11 +116,16 @@ impl Changes {
             return Ok(());
         }
         known(&stored, node_id)?;
-        let lag = self.lag(node_id);
-        if lag > PROMOTE_LAG_MAX {
-            return Err(MembershipError::Lagging { node_id, lag });
+        if !self
+            .soon(|metrics| lag_of(metrics, node_id) <= PROMOTE_LAG_MAX)
+            .await
+        {
+            return Err(match self.lag(node_id) {
+                LogIndex::MAX => refused("the node has not said yet what it has"),
+                lag => MembershipError::Lagging { node_id, lag },
+            });
         }
-        if !self.reachable(node_id) {
+        if !self.soon(|metrics| self.answers(metrics, node_id)).await {
             let why = format!("node {node_id} does not answer, so its vote would be missing");
             return Err(MembershipError::Refused(why));
         }
@@ -90,25 +133,79 @@ impl Changes {
         self.change(change, &stored).await
     }
 
-    /// Takes a node out.
-    pub(crate) async fn remove(&self, node_id: NodeId) -> Result<()> {
+    /// Takes a node out, and returns what the membership said of it. A leader that is to remove
+    /// itself hands its leadership on, and its successor is to be asked: so the answer comes from a
+    /// node that stays, and the leader that goes has nothing in flight.
+    pub(crate) async fn remove(&self, node_id: NodeId) -> Result<Member> {
         let _turn = self.turn.lock().await;
         let stored = self.leading()?;
-        known(&stored, node_id)?;
+        let Ok(member) = known(&stored, node_id).cloned() else {
+            self.committed(&stored).await?;
+            return Err(MembershipError::UnknownNode(node_id));
+        };
         let nodes = BTreeSet::from([node_id]);
         let voters: BTreeSet<NodeId> = stored.voter_ids().collect();
         if !voters.contains(&node_id) {
-            return self
-                .change(ChangeMembers::RemoveNodes(nodes), &stored)
-                .await;
+            self.change(ChangeMembers::RemoveNodes(nodes), &stored)
+                .await?;
+            return Ok(member);
         }
-        self.keeps_quorum(&voters, node_id)?;
+        self.keeps_quorum(&voters, node_id).await?;
+        if node_id == *self.core.node_id() {
+            let successor = self
+                .successor()
+                .ok_or_else(|| refused("no other voter answers, so nobody could lead"))?;
+            self.hand_over(successor).await?;
+            return Err(MembershipError::NotLeader {
+                leader: Some(successor),
+            });
+        }
         self.change(ChangeMembers::RemoveVoters(nodes), &stored)
-            .await
+            .await?;
+        Ok(member)
     }
 
-    /// Would the voters without `node_id` have a quorum among those that answer now?
-    fn keeps_quorum(&self, voters: &BTreeSet<NodeId>, node_id: NodeId) -> Result<()> {
+    /// Waits until a membership that was read is sure to stay.
+    async fn committed(&self, stored: &StoredMembership) -> Result<()> {
+        let wanted = *stored.log_id();
+        let sure = metrics::wait_for(&self.core, |metrics| {
+            let committed = *metrics.committed_membership_config.log_id();
+            (committed >= wanted || !metrics.state.is_leader()).then_some(())
+        });
+        let sure = tokio::time::timeout(CHANGE_TIMEOUT, sure).await;
+        sure.map_err(|_| MembershipError::Unknown)??;
+        self.leading().map(drop)
+    }
+
+    /// See [`crate::Raft::drain`].
+    pub(crate) async fn drain(&self) -> Result<()> {
+        let (leads, voters) = metrics::look(&self.core, |metrics| {
+            let voters = metrics.membership_config.voter_ids();
+            let others = voters.filter(|voter| *voter != metrics.id).count();
+            (metrics.state.is_leader(), others)
+        });
+        if leads && voters == 0 {
+            return Err(refused(
+                "this node is the only voter, so nobody else can lead",
+            ));
+        }
+        self.draining.store(true, Ordering::Relaxed);
+        let Some(successor) = self.successor().filter(|_| leads) else {
+            return Ok(());
+        };
+        match self.transfer(successor).await {
+            Ok(()) | Err(MembershipError::NotLeader { .. }) => Ok(()),
+            // It is tried again until it works.
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Would the voters without `node_id` have a quorum among those that answer?
+    async fn keeps_quorum(&self, voters: &BTreeSet<NodeId>, node_id: NodeId) -> Result<()> {
         let rest: Vec<NodeId> = voters
             .iter()
             .copied()
@@ -118,16 +215,25 @@ impl Changes {
             let why = format!("node {node_id} is the only voter; nobody could decide anything");
             return Err(MembershipError::Refused(why));
         }
-        let reachable = rest.iter().filter(|voter| self.reachable(**voter)).count();
-        let quorum = rest.len() / 2 + 1;
-        if reachable < quorum {
-            return Err(MembershipError::Refused(format!(
-                "without node {node_id} there are {} voters, of which {quorum} are needed and \
-                 {reachable} can be reached",
-                rest.len()
-            )));
+        let (count, quorum) = (rest.len(), rest.len() / 2 + 1);
+        let reachable = |metrics: &RaftMetrics<TypeConfig>| {
+            let answer = rest.iter().filter(|voter| self.answers(metrics, **voter));
+            answer.count()
+        };
+        if self.soon(|metrics| reachable(metrics) >= quorum).await {
+            return Ok(());
         }
-        Ok(())
+        let reachable = metrics::look(&self.core, reachable);
+        Err(MembershipError::Refused(format!(
+            "without node {node_id} there are {count} voters; {quorum} of them have to agree on \
+             every write, and only {reachable} can be reached"
+        )))
+    }
+
+    /// Does `met` hold within a second? A leader that has just been elected has not heard from
+    /// anybody yet.
+    async fn soon(&self, met: impl Fn(&RaftMetrics<TypeConfig>) -> bool) -> bool {
+        self.wait("", met).await.is_ok()
     }
 
     /// Has the node answered this leader lately?
@@ -166,6 +272,22 @@ impl Changes {
             let why = format!("node {node_id} has no vote, so it cannot lead");
             return Err(MembershipError::Refused(why));
         }
+        if !self.soon(|metrics| self.answers(metrics, node_id)).await {
+            let why = format!("node {node_id} does not answer, so it cannot lead");
+            return Err(MembershipError::Refused(why));
+        }
+        self.hand_over(node_id).await
+    }
+
+    /// The steps of a transfer. The caller has the turn and leads.
+    async fn hand_over(&self, node_id: NodeId) -> Result<()> {
+        // While the gate is still open: nobody pauses for a node that does not keep up.
+        if !self
+            .soon(|metrics| lag_of(metrics, node_id) <= PROMOTE_LAG_MAX)
+            .await
+        {
+            return Err(refused("the node does not keep up, so it cannot lead"));
+        }
         let shut = tokio::time::timeout(TRANSFER_STEP_TIMEOUT, self.batcher.shut()).await;
         let _shut = shut.map_err(|_| refused("what is being written does not finish"))?;
         self.wait("the node does not catch up", |metrics| {
@@ -189,12 +311,13 @@ impl Changes {
 
     /// The voter that is furthest, of those that answer; none without another one.
     pub(crate) fn successor(&self) -> Option<NodeId> {
-        let stored = metrics::look(&self.core, |metrics| metrics.membership_config.clone());
-        let id = *self.core.node_id();
-        let others = stored
-            .voter_ids()
-            .filter(|voter| *voter != id && self.reachable(*voter));
-        others.min_by_key(|voter| self.lag(*voter))
+        metrics::look(&self.core, |metrics| self.successor_of(metrics))
+    }
+
+    fn successor_of(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<NodeId> {
+        let voters = metrics.membership_config.voter_ids();
+        let others = voters.filter(|voter| *voter != metrics.id && self.answers(metrics, *voter));
+        others.min_by_key(|voter| lag_of(metrics, *voter))
     }
 
     async fn wait(
@@ -264,6 +387,7 @@ impl Changes {
             let result = match todo {
                 Todo::Nothing => continue,
                 Todo::Promote(node_id) => self.promote(node_id).await,
+                Todo::HandOver(node_id) => self.transfer(node_id).await,
                 Todo::Finish(log_id) => self.finish(log_id).await,
             };
             if let Err(error) = result {
@@ -280,6 +404,12 @@ impl Changes {
         }
         if stored.membership().get_joint_config().len() > 1 {
             return stored.log_id().map_or(Todo::Nothing, Todo::Finish);
+        }
+        if self.is_draining()
+            && let Some(successor) = self.successor_of(metrics)
+            && lag_of(metrics, successor) <= PROMOTE_LAG_MAX
+        {
+            return Todo::HandOver(successor);
         }
         let wanted = |node_id: &NodeId| {
             stored
@@ -311,6 +441,7 @@ impl Changes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Todo {
     Nothing,
+    HandOver(NodeId),
     Promote(NodeId),
     Finish(LogId),
 }
@@ -324,9 +455,9 @@ fn lag_of(metrics: &RaftMetrics<TypeConfig>, node_id: NodeId) -> LogIndex {
     matching.map_or(LogIndex::MAX, |log_id| last.saturating_sub(log_id.index))
 }
 
-fn known(stored: &StoredMembership, node_id: NodeId) -> Result<()> {
+fn known(stored: &StoredMembership, node_id: NodeId) -> Result<&Member> {
     let node = stored.membership().get_node(&node_id);
-    node.map(drop).ok_or(MembershipError::UnknownNode(node_id))
+    node.ok_or(MembershipError::UnknownNode(node_id))
 }
 
 fn refused(why: &str) -> MembershipError {

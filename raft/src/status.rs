@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::RaftMetrics;
-use types::ids::{LogIndex, NodeId, Term};
+use types::ids::{LogIndex, NodeId, Term, WallTimeUs};
 
 use crate::disk::Disk;
 use crate::handle::Core;
@@ -56,6 +56,11 @@ pub struct MemberStatus {
     pub snapshot_index: LogIndex,
     /// The room on its disk.
     pub disk: Disk,
+    /// It does not want to lead.
+    pub draining: bool,
+    /// By how much its clock is ahead of the one of the node that says so, in ms; to within the
+    /// time that asking took. None where it is not known.
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// What a member is doing.
@@ -117,6 +122,7 @@ pub(crate) async fn collect(
     peers: &Peers,
     cluster_id: &str,
     own: StatusResponse,
+    wall: impl Fn() -> WallTimeUs + Sync,
 ) -> Status {
     let Known {
         mut status,
@@ -126,15 +132,21 @@ pub(crate) async fn collect(
     let node_id = status.node_id;
     let asked = status.members.iter().map(|member| async {
         if member.node_id == node_id {
-            return Some(own.clone());
+            return Some((own.clone(), Some(0)));
         }
-        ask(peers, member.node_id, &member.rpc, StatusRequest::default()).await
+        let before = wall();
+        let answer = ask(peers, member.node_id, &member.rpc, StatusRequest::default()).await?;
+        let after = wall();
+        let said = Some(answer.wall_time).filter(|wall_time| *wall_time != 0);
+        let ahead_ms = said.map(|said| (said - before.midpoint(after)) / 1_000);
+        Some((answer, ahead_ms))
     });
-    let answers: Vec<Option<StatusResponse>> = futures::future::join_all(asked).await;
+    let answers: Vec<Option<(StatusResponse, Option<i64>)>> =
+        futures::future::join_all(asked).await;
     let most = answers
         .iter()
         .flatten()
-        .map(|answer| answer.committed)
+        .map(|(answer, _)| answer.committed)
         .max();
     status.committed = status.committed.max(most.unwrap_or(0));
     for (member, answer) in status.members.iter_mut().zip(answers) {
@@ -160,12 +172,12 @@ pub(crate) async fn ask(
 
 fn fill(
     member: &mut MemberStatus,
-    answer: Option<StatusResponse>,
+    answer: Option<(StatusResponse, Option<i64>)>,
     last_known: LogIndex,
     committed: LogIndex,
     leader: Option<NodeId>,
 ) {
-    let Some(answer) = answer else {
+    let Some((answer, clock_ahead_ms)) = answer else {
         member.last_log_index = last_known;
         member.lag = committed.saturating_sub(last_known);
         return;
@@ -185,6 +197,8 @@ fn fill(
     member.applied = answer.applied;
     member.lag = committed.saturating_sub(answer.applied);
     member.snapshot_index = answer.snapshot_index;
+    member.draining = answer.draining;
+    member.clock_ahead_ms = clock_ahead_ms;
 }
 
 fn known(metrics: &RaftMetrics<TypeConfig>, cluster_id: &str) -> Known {
@@ -202,6 +216,8 @@ fn known(metrics: &RaftMetrics<TypeConfig>, cluster_id: &str) -> Known {
         lag: 0,
         snapshot_index: 0,
         disk: Disk::UNKNOWN,
+        draining: false,
+        clock_ahead_ms: None,
     });
     let matching = metrics.replication.iter().flatten();
     Known {

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod ack_repeats;
+mod addresses;
 mod bad_input;
 mod consume_answers;
 mod crash;
@@ -14,10 +15,13 @@ mod failover;
 mod group_rules;
 mod groups;
 mod history;
+mod members;
 mod own;
 mod partitions;
+mod planned;
 mod power;
 mod reads;
+mod recover;
 mod retention;
 mod seed;
 mod sql_statements;

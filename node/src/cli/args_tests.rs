@@ -53,6 +53,9 @@ fn lines_that_make_no_sense_are_usage_errors() {
         "topic tail t --from x",
         "cluster promote one",
         "cluster add",
+        "cluster replace",
+        "cluster replace two",
+        "cluster status --watch --json",
         "demo --forever",
     ] {
         let error = parse(line).unwrap_err();
@@ -78,6 +81,13 @@ fn lines_that_make_sense() {
         "cluster add --rpc h:1 --http http://h:2 --node-id 4 --learner",
         "cluster promote 4",
         "cluster remove 4 --yes",
+        "cluster replace 2 --yes",
+        "cluster replace 2 4 --timeout 60 --url http://h:1",
+        "cluster drain",
+        "cluster drain 3",
+        "cluster doctor",
+        "cluster recover --data-dir /d --yes",
+        "cluster status --watch",
         "cluster transfer-leader 2",
         "cluster snapshot",
         "demo --keep",

@@ -39,6 +39,12 @@ pub enum CliError {
     /// The server answered, but not as the contract says.
     #[error("unexpected answer: {0}")]
     Answer(String),
+    /// A node's own files.
+    #[error("{0}")]
+    Files(String),
+    /// Something in the cluster needs doing; it was said.
+    #[error("needs doing, see above: {0}")]
+    Unhealthy(usize),
     /// The person in front of the terminal said no.
     #[error("not done")]
     Declined,
@@ -58,6 +64,8 @@ impl CliError {
             | CliError::NotFound { .. }
             | CliError::Answer(_)
             | CliError::Declined
+            | CliError::Files(_)
+            | CliError::Unhealthy(_)
             | CliError::Demo(_) => EXIT_FAILED,
         }
     }

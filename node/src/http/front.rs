@@ -96,6 +96,11 @@ impl Front {
         }
     }
 
+    /// Does the node take no new work?
+    pub fn is_stopping(&self) -> bool {
+        self.edge().is_some_and(|edge| edge.readiness.is_stopping())
+    }
+
     /// What is counted, as text.
     pub async fn metrics(&self) -> String {
         let edge = self.edge();

@@ -10,4 +10,4 @@ mod stream;
 pub use self::delivery::OnUndelivered;
 pub use self::front::{Edge, Front};
 pub use self::routes::router;
-pub use self::server::{HttpListener, bind, serve};
+pub use self::server::{HttpListener, Serving, bind};

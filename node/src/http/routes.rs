@@ -6,12 +6,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Version, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use types::{Error, ErrorCode};
 
-use super::call::Incoming;
+use super::call::{Incoming, closing};
 use super::front::{Content, Front};
 use crate::service::call::{ErrorShape, Operation};
 use crate::service::topics::Asked;
@@ -41,6 +42,7 @@ pub fn router(front: Front) -> Router {
         .route(paths::CLUSTER_MEMBER, delete(with_member(RemoveMember)))
         .route(paths::CLUSTER_PROMOTE, post(with_member(Promote)))
         .route(paths::CLUSTER_LEADER, post(with_body(TransferLeader)))
+        .route(paths::CLUSTER_DRAIN, post(with_body(Drain)))
         .route(paths::CLUSTER_SNAPSHOT, post(with_body(Snapshot)))
         .route(paths::CLUSTER_DIGEST, get(digest))
         .route(paths::HEALTH, get(health))
@@ -50,7 +52,20 @@ pub fn router(front: Front) -> Router {
     routes
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
+        .layer(from_fn_with_state(front.clone(), say_last_answer))
         .with_state(front)
+}
+
+/// Tells clients of a node that stops not to use their connection again: closed under a request
+/// that has just been sent, it would leave them in doubt. HTTP/2 has a way of its own.
+async fn say_last_answer(State(front): State<Front>, request: Request, next: Next) -> Response {
+    let one_after_the_other = request.version() < Version::HTTP_2;
+    let response = next.run(request).await;
+    if one_after_the_other && front.is_stopping() {
+        closing(response)
+    } else {
+        response
+    }
 }
 
 type Handled = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;

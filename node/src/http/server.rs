@@ -21,6 +21,7 @@ use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use types::limits;
 
 /// A bound listener.
@@ -72,48 +73,109 @@ impl Default for Patience {
     }
 }
 
-/// Serves `router` until `stop` resolves and the requests under way are answered.
-pub async fn serve(
-    listener: HttpListener,
-    router: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-) {
-    serve_patiently(listener.0, router, stop, Patience::default()).await;
+/// How far the end of a server has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It takes connections.
+    Open,
+    /// It takes none any more, and serves those there are.
+    Lingering,
+    /// It closes those there are once their requests are answered.
+    Closing,
 }
 
-async fn serve_patiently(
+/// A router that is being served.
+///
+/// It ends in two steps, because a connection that is closed while its client is about to use it
+/// leaves that client in doubt: first no new connections are taken, and the router closes those
+/// there are after their next answer; then what is left is closed.
+pub struct Serving {
+    phase: watch::Sender<Phase>,
+    task: JoinHandle<()>,
+}
+
+impl Serving {
+    /// Starts to serve.
+    pub fn start(listener: HttpListener, router: Router) -> Serving {
+        Serving::start_patiently(listener.0, router, Patience::default())
+    }
+
+    fn start_patiently(listener: TcpListener, router: Router, patience: Patience) -> Serving {
+        let (phase, _) = watch::channel(Phase::Open);
+        let (open, all_ended) = mpsc::channel(1);
+        let connections = Connections {
+            builder: builder(patience),
+            router,
+            first_request: patience.first_request,
+            phase: phase.subscribe(),
+            _open: open,
+        };
+        let task = tokio::spawn(serve(listener, connections, all_ended));
+        Serving { phase, task }
+    }
+
+    /// Takes no new connections, lets those there are end by themselves for `linger`, and then
+    /// waits until the requests under way are answered, at most `timeout`.
+    pub async fn end(self, linger: Duration, timeout: Duration) {
+        self.phase.send_replace(Phase::Lingering);
+        tokio::time::sleep(linger).await;
+        self.phase.send_replace(Phase::Closing);
+        match tokio::time::timeout(timeout, self.task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the HTTP server failed"),
+            Err(_) => tracing::warn!("some requests did not end in time"),
+        }
+    }
+}
+
+/// Waits until the phase is reached. A server that is gone has reached it.
+async fn reached(phase: &mut watch::Receiver<Phase>, met: impl FnMut(&Phase) -> bool) {
+    // An error means that nobody can say it any more, which is the same.
+    drop(phase.wait_for(met).await);
+}
+
+/// Takes connections as long as it should, and ends with the last of them.
+async fn serve(
     listener: TcpListener,
-    router: Router,
-    stop: impl Future<Output = ()>,
-    patience: Patience,
+    connections: Connections,
+    mut all_ended: mpsc::Receiver<Infallible>,
 ) {
-    let (close, closing) = watch::channel(false);
-    let (open, mut all_ended) = mpsc::channel(1);
-    let connections = Connections {
-        builder: builder(patience),
-        router,
-        first_request: patience.first_request,
-        closing,
-        _open: open,
-    };
-    tokio::pin!(stop);
+    let mut phase = connections.phase.clone();
+    let take = |(stream, peer)| drop(tokio::spawn(connections.clone().serve(stream, peer)));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = &mut stop => break,
+            () = reached(&mut phase, |phase| *phase != Phase::Open) => break,
         };
         match accepted {
-            Ok((stream, peer)) => drop(tokio::spawn(connections.clone().serve(stream, peer))),
+            Ok(connection) => take(connection),
             Err(error) => not_accepted(&error).await,
         }
     }
     // Who connects from now on is refused, not kept waiting.
-    drop(listener);
+    last_in_queue(listener).into_iter().for_each(take);
     drop(connections);
-    close.send_replace(true);
     // Nothing is ever sent: the channel ends with the last connection.
     let none: Option<Infallible> = all_ended.recv().await;
     debug_assert!(none.is_none());
+}
+
+/// Closes a listener, and returns who has connected and was not accepted yet: who has sent a
+/// request already must not be cut off.
+fn last_in_queue(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let mut last = Vec::new();
+    let Ok(listener) = listener.into_std() else {
+        return last;
+    };
+    while last.len() < limits::LISTEN_BACKLOG as usize
+        && let Ok((connection, peer)) = listener.accept()
+    {
+        let taken = connection.set_nonblocking(true);
+        if let Ok(connection) = taken.and_then(|()| TcpStream::from_std(connection)) {
+            last.push((connection, peer));
+        }
+    }
+    last
 }
 
 fn builder(patience: Patience) -> auto::Builder<TokioExecutor> {
@@ -151,8 +213,7 @@ struct Connections {
     builder: auto::Builder<TokioExecutor>,
     router: Router,
     first_request: Duration,
-    /// True: no further requests.
-    closing: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
     /// Held by each of them.
     _open: mpsc::Sender<Infallible>,
 }
@@ -192,8 +253,7 @@ impl Connections {
                         return;
                     }
                 }
-                // An error means that the server is gone, which is the same.
-                _ = self.closing.changed(), if !closing => {
+                () = reached(&mut self.phase, |phase| *phase == Phase::Closing), if !closing => {
                     closing = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -213,17 +273,14 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(50);
     const LONG: Duration = Duration::from_secs(3_600);
 
-    /// A server of `router`, its address, and what stops it.
-    fn start(
-        router: Router,
-        patience: Patience,
-    ) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    /// A server of `router`, and its address.
+    fn start(router: Router, patience: Patience) -> (SocketAddr, Serving) {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
         let address = listener.local_addr().expect("has an address");
-        let (stop, stopped) = oneshot::channel();
-        let stop_it = async { drop(stopped.await) };
-        let served = tokio::spawn(serve_patiently(listener, router, stop_it, patience));
-        (address, stop, served)
+        (
+            address,
+            Serving::start_patiently(listener, router, patience),
+        )
     }
 
     fn hello() -> Router {
@@ -244,7 +301,7 @@ mod tests {
             first_request: SHORT,
             next_request: LONG,
         };
-        let (address, _stop, _served) = start(hello(), patience);
+        let (address, _serving) = start(hello(), patience);
         for bytes in [
             "",
             "P",
@@ -264,7 +321,7 @@ mod tests {
             first_request: LONG,
             next_request: SHORT,
         };
-        let (address, _stop, _served) = start(hello(), patience);
+        let (address, _serving) = start(hello(), patience);
         let mut stream = TcpStream::connect(address).await.expect("connects");
         let requests = b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHo";
         stream.write_all(requests).await.expect("writes");
@@ -277,7 +334,7 @@ mod tests {
 
     #[tokio::test]
     async fn http_2_is_spoken_without_an_upgrade() {
-        let (address, _stop, _served) = start(hello(), Patience::default());
+        let (address, _serving) = start(hello(), Patience::default());
         let mut stream = TcpStream::connect(address).await.expect("connects");
         // The preface, no settings, and GET http://x/ as the whole of stream 1 (RFC 9113, 7541).
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
@@ -305,8 +362,7 @@ mod tests {
                 "done"
             }
         };
-        let (address, stop, served) =
-            start(Router::new().route("/", get(handler)), Patience::default());
+        let (address, serving) = start(Router::new().route("/", get(handler)), Patience::default());
         let mut stream = TcpStream::connect(address).await.expect("connects");
         stream
             .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -314,14 +370,53 @@ mod tests {
             .expect("writes");
         let go_on = was_asked.recv().await.expect("it is asked");
         let mut idle = TcpStream::connect(address).await.expect("connects");
-        stop.send(()).expect("the server runs");
-        let mut nothing = Vec::new();
-        // It may be reset while it waits to be accepted.
-        drop(idle.read_to_end(&mut nothing).await);
-        assert!(nothing.is_empty());
-        assert!(!served.is_finished());
+        let ending = tokio::spawn(serving.end(Duration::ZERO, LONG));
+        assert_eq!(read_to_end(&mut idle).await, "");
+        assert!(!ending.is_finished());
         go_on.send(()).expect("the handler waits");
         assert!(read_to_end(&mut stream).await.ends_with("done"));
-        served.await.expect("the server ends");
+        ending.await.expect("the server ends");
+    }
+
+    async fn ask(connection: &mut TcpStream) {
+        let request = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n";
+        connection.write_all(request).await.expect("it is open");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"127.0.0.1") {
+            let read = connection.read_buf(&mut answer).await;
+            assert!(read.is_ok_and(|bytes| bytes > 0), "closed: {answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn new_connections_are_refused_before_those_there_are_are_closed() {
+        let (address, serving) = start(hello(), Patience::default());
+        let mut there = TcpStream::connect(address).await.expect("it listens");
+        ask(&mut there).await;
+        let (linger, timeout) = (Duration::from_secs(2), Duration::from_secs(10));
+        let ending = tokio::spawn(serving.end(linger, timeout));
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        ask(&mut there).await;
+        ending.await.expect("it ends");
+        assert_eq!(
+            there.read(&mut [0]).await.ok(),
+            Some(0),
+            "closed at the end"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_has_connected_when_the_listener_closes_is_answered() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
+        let address = listener.local_addr().expect("has an address");
+        // In the queue before anybody accepts.
+        let mut waits = TcpStream::connect(address).await.expect("it listens");
+        let serving = Serving::start_patiently(listener, hello(), Patience::default());
+        let ending = tokio::spawn(serving.end(Duration::from_secs(2), LONG));
+        ask(&mut waits).await;
+        drop(waits);
+        ending.await.expect("it ends");
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use raft::rpc::RpcService;
-use raft::{Member, Options, Raft, Secret};
+use raft::{Member, Options, Raft, Removed, Secret, Stopped};
 use sql::{Catalog, Inject, Planner, QueryEngine};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -102,15 +102,13 @@ async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeE
     let dir = DataDir::open(&config.data_dir)?;
     // Whoever watches over this node may ask how it is doing before it can serve.
     let front = Front::default();
-    let (stop_http, http_stopped) = oneshot::channel::<()>();
-    let stop = async { drop(http_stopped.await) };
-    let http_task = tokio::spawn(http::serve(http, http::router(front.clone()), stop));
+    let http = http::Serving::start(http, http::router(front.clone()));
     // Other nodes may ask who is there before this one belongs to a cluster.
     let rpc_service = RpcService::new(Secret::new(config.cluster_secret.clone()));
     let forwarded = Forwarded::default();
     let handle = raft_runtime.handle();
     let stop_rpc = serve_rpc(rpc, rpc_service.clone(), forwarded.clone(), handle);
-    let identity = begin::identity(&config, &dir, &member, handle).await?;
+    let identity = begin::identity(&config, &dir, &member, &rpc_service, handle).await?;
 
     let raft = start_raft(&config, &dir, &identity, member, handle).await?;
     let (fatal, mut failures) = FatalReporter::new();
@@ -137,7 +135,9 @@ async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeE
     ));
     tokio::spawn(become_ready(consensus.clone(), readiness.clone(), address));
 
+    let seeds = config.begin.nodes().to_vec();
     let ended = tokio::select! {
+        removed = stay_member(&raft, &seeds) => removed,
         signal = stop::signalled() => signal.map_err(|e| ServeError::new(format!("signals: {e}"))),
         fatal = raft.fatal() => Err(ServeError::new(format!("this node had to stop: {fatal}"))),
         Some(fatal) = failures.recv() => {
@@ -147,13 +147,35 @@ async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeE
     };
     match ended {
         Ok(()) => {
-            stop::drain(&raft, &readiness, stop_http, http_task).await;
+            stop::drain(&raft, &readiness, http).await;
             raft.shutdown().await;
             drop(stop_rpc);
             tracing::info!("stopped");
             Ok(())
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Announces this node, and ends when the cluster has removed it.
+async fn stay_member(raft: &Raft, seeds: &[String]) -> Result<(), ServeError> {
+    match raft.stay_member(seeds).await {
+        Ok(Removed {
+            while_running: false,
+        }) => Err(ServeError::new(format!(
+            "node {} was removed from cluster {} and cannot come back under its number; to use \
+             this machine again, empty the data directory and start it with --join",
+            raft.node_id(),
+            raft.cluster_id()
+        ))),
+        Ok(Removed {
+            while_running: true,
+        }) => {
+            tracing::warn!("the cluster has removed this node; it ends");
+            Ok(())
+        }
+        // The other branches say why.
+        Err(Stopped) => std::future::pending().await,
     }
 }
 

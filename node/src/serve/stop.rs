@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use raft::{Raft, Role};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
+use crate::http::Serving;
 use crate::readiness::Readiness;
 
-/// How long requests under way may take to end.
+/// How long clients get to use a connection once more, and hear that it is the last time.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long requests under way may take to end after that.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Waits for SIGTERM or SIGINT.
@@ -26,22 +27,10 @@ pub async fn signalled() -> io::Result<()> {
 
 /// Hands leadership on, takes no new connections and lets requests end. Until then this node
 /// passes what comes in on to the new leader.
-pub async fn drain(
-    raft: &Raft,
-    readiness: &Readiness,
-    stop_http: oneshot::Sender<()>,
-    http: JoinHandle<()>,
-) {
+pub async fn drain(raft: &Raft, readiness: &Readiness, http: Serving) {
     readiness.set_stopping();
     hand_over(raft).await;
-    if stop_http.send(()).is_err() {
-        tracing::debug!("the HTTP server has ended by itself");
-    }
-    match tokio::time::timeout(DRAIN_TIMEOUT, http).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the HTTP server failed"),
-        Err(_) => tracing::warn!("some requests did not end in time"),
-    }
+    http.end(LINGER, DRAIN_TIMEOUT).await;
 }
 
 /// Transfers leadership to the voter with the longest log, if this node leads.
@@ -50,12 +39,13 @@ async fn hand_over(raft: &Raft) {
         return;
     }
     let status = raft.status().await;
-    let best = status
+    let others = status
         .members
         .iter()
-        .filter(|m| m.voter && m.node_id != status.node_id && m.role != Role::Unreachable)
-        .max_by_key(|m| m.last_log_index);
-    let Some(best) = best else { return };
+        .filter(|m| m.voter && m.node_id != status.node_id && m.role != Role::Unreachable);
+    let Some(best) = others.max_by_key(|m| (!m.draining, m.last_log_index)) else {
+        return;
+    };
     match raft.transfer_leader(best.node_id).await {
         Ok(()) => tracing::info!(to = best.node_id, "handed leadership over"),
         Err(error) => tracing::warn!(%error, "leadership was not handed over"),

@@ -61,6 +61,8 @@ pub enum Operation {
     Stream = 30,
     /// `GET /v1/api/cluster/digest`; the body is the query as JSON.
     Digest = 31,
+    /// `POST /v1/api/cluster/drain`.
+    Drain = 32,
 }
 
 /// The three shapes of error bodies (CONTRACT §2).
@@ -83,16 +85,8 @@ impl Operation {
             Login | Refresh | Logout | Me | AuthStatus | Setup => ErrorShape::Auth,
             Consume | Stream | Claim | Release | Ack | Nack | Extend | LatestOffsets
             | ClusterStatus | ClusterHealth | AddMember | Promote | RemoveMember
-            | TransferLeader | Snapshot | Digest => ErrorShape::Plain,
+            | TransferLeader | Snapshot | Digest | Drain => ErrorShape::Plain,
         }
-    }
-
-    /// Is it a step that changes who belongs to the cluster?
-    pub fn changes_membership(self) -> bool {
-        matches!(
-            self,
-            Operation::AddMember | Operation::Promote | Operation::RemoveMember
-        )
     }
 
     /// As metrics spell it.
@@ -122,6 +116,7 @@ impl Operation {
             Snapshot => "snapshot",
             Stream => "stream",
             Digest => "digest",
+            Drain => "drain",
         }
     }
 
@@ -132,7 +127,7 @@ impl Operation {
             Login | Logout | Setup | AuthStatus | ClusterHealth => false,
             Sql | Consume | Stream | Claim | Release | Ack | Nack | Extend | LatestOffsets
             | Refresh | Me | ClusterStatus | AddMember | Promote | RemoveMember
-            | TransferLeader | Snapshot | Digest => true,
+            | TransferLeader | Snapshot | Digest | Drain => true,
         }
     }
 }
@@ -206,12 +201,12 @@ impl Call {
     }
 
     /// May it be tried again although it may have happened? Yes where that is found out by its
-    /// idempotency key, for claims, whose lost leases run out, and for handing leadership to a
-    /// node, which does nothing if that one leads.
+    /// idempotency key, for claims, whose lost leases run out, and for steps of the membership,
+    /// which change nothing when they are done already.
     pub fn is_repeatable(&self) -> bool {
         use Operation::*;
         match self.operation {
-            Claim | Release | TransferLeader => true,
+            Claim | Release | AddMember | Promote | RemoveMember | TransferLeader | Drain => true,
             Sql | Ack | Nack | Extend => self.idempotency_key.is_some(),
             _ => false,
         }

@@ -1,7 +1,7 @@
 //! Members: who they are, and the steps that change them.
 
 use api::cluster as wire;
-use raft::{Member, MemberStatus, MembershipError, Raft};
+use raft::{AddMember, MemberStatus, MembershipError, Raft};
 use types::ids::NodeId;
 use types::schema::Role;
 use types::{Error, ErrorCode, Result};
@@ -95,28 +95,17 @@ impl ClusterService {
     pub async fn add_member(&self, call: &Call) -> Result<Reply, Failure> {
         self.admin(call).await?;
         let request: wire::AddMemberRequest = call.json()?;
-        let node_id = request.node_id.ok_or_else(|| {
-            Error::new(
-                ErrorCode::InvalidInput,
-                "node_id is missing: start the node with --join, which gives it its number",
-            )
-        })?;
-        let known = self
-            .raft()
-            .status()
-            .await
-            .members
-            .into_iter()
-            .find(|m| m.node_id == node_id);
-        let member = Member {
+        if request.node_id == Some(0) {
+            return Err(input("node_id must be 1 or higher").into());
+        }
+        let wish = AddMember {
+            node_id: request.node_id,
             rpc: request.rpc,
-            http: request.http.or(known.map(|m| m.http)).unwrap_or_default(),
-            version: String::new(),
-            voter_wanted: request.voter,
-            apply_version: types::command::APPLY_VERSION,
+            http: request.http,
+            voter: request.voter,
         };
         let raft = self.raft().clone();
-        let step = async move { raft.add_learner(node_id, member).await };
+        let step = async move { raft.add_member(wish).await.map(drop) };
         self.step(call, step).await
     }
 
@@ -161,6 +150,28 @@ impl ClusterService {
             }
         }
         Ok(self.status_reply().await?)
+    }
+
+    /// Where a drain is to be served, if not here. NOT_FOUND for a number that is no member's.
+    pub async fn drains_elsewhere(&self, call: &Call) -> Result<Option<(NodeId, String)>> {
+        self.admin(call).await?;
+        let request: wire::DrainRequest = call.json()?;
+        let Some(node_id) = request.node_id.filter(|id| *id != self.raft().node_id()) else {
+            return Ok(None);
+        };
+        let unknown = || {
+            let message = format!("node {node_id} is not a member");
+            Error::new(ErrorCode::NotFound, message)
+        };
+        let rpc = self.raft().member_rpc(node_id).ok_or_else(unknown)?;
+        Ok(Some((node_id, rpc)))
+    }
+
+    /// `POST /v1/api/cluster/drain`, of this node.
+    pub async fn drain(&self, call: &Call) -> Result<Reply, Failure> {
+        self.admin(call).await?;
+        let raft = self.raft().clone();
+        self.step(call, async move { raft.drain().await }).await
     }
 
     /// `POST /v1/api/cluster/snapshot`: of the node that is asked.
@@ -213,12 +224,12 @@ pub fn health_before_start() -> Result<Reply> {
 
 fn node_id(call: &Call) -> Result<NodeId> {
     let text = std::str::from_utf8(&call.body).unwrap_or_default();
-    text.parse().map_err(|_| {
-        Error::new(
-            ErrorCode::InvalidInput,
-            "the node id in the path is not a whole number",
-        )
-    })
+    text.parse()
+        .map_err(|_| input("the node id in the path is not a whole number"))
+}
+
+fn input(message: &str) -> Error {
+    Error::new(ErrorCode::InvalidInput, message)
 }
 
 fn member(m: &MemberStatus) -> wire::Member {
@@ -241,6 +252,9 @@ fn member(m: &MemberStatus) -> wire::Member {
         version: there.then(|| m.version.clone()),
         disk_free_bytes: m.disk.free_bytes.filter(|_| there),
         disk_full: there.then_some(m.disk.full),
+        voter: m.voter,
+        draining: m.draining,
+        clock_ahead_ms: m.clock_ahead_ms,
     }
 }
 
@@ -253,8 +267,9 @@ fn refusal(error: MembershipError) -> Failure {
         | MembershipError::Refused(_)
         | MembershipError::InProgress
         | MembershipError::Lagging { .. } => Failure::new(ErrorCode::Conflict, message),
+        // Whoever leads next can tell, when the step is repeated.
         MembershipError::Unknown => {
-            Failure::Error(Error::new(ErrorCode::DeadlineExceeded, message).maybe_applied())
+            Failure::Lost(Error::new(ErrorCode::ClusterUnavailable, message).maybe_applied())
         }
         MembershipError::Overloaded => Failure::new(ErrorCode::Overloaded, message),
         MembershipError::Stopped(_) => stopping().into(),

@@ -157,10 +157,6 @@ impl Consensus {
         let Some(after) = call.lost_after else {
             return Ok(());
         };
-        // A change of the membership is no request in the log that could be looked for.
-        if call.operation.changes_membership() {
-            return Err(Failure::Error(lost()));
-        }
         // Ready to plan: all that an earlier leader proposed and that will ever count is applied.
         self.planning_view_for(call)
             .await

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tonic::transport::server::TcpIncoming;
 use types::command::{
     APPLY_VERSION, Change, CommandKind, Envelope, Expectation, RegisterNode, Write,
@@ -18,7 +19,7 @@ use types::ids::{NodeId, Version};
 use types::outcome::Outcome;
 
 use crate::join::{JoinOptions, Joined, join};
-use crate::rpc::{self, RpcService};
+use crate::rpc::{self, Invitation, RpcService};
 use crate::type_config::Member;
 use crate::{Disk, Options, ProposeError, Proposed, Raft, Secret};
 
@@ -29,6 +30,32 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Threads of a node's runtime.
 const WORKERS: usize = 2;
+
+/// A node that waits to be invited into a cluster.
+pub(super) struct Waiting {
+    pub address: SocketAddr,
+    runtime: Runtime,
+    service: RpcService,
+    invitations: watch::Receiver<Option<Invitation>>,
+}
+
+impl Waiting {
+    /// Joins as it is invited to.
+    pub(super) async fn accept(mut self) -> Node {
+        let invited = self.invitations.wait_for(Option::is_some);
+        let invitation = patient(invited).await.unwrap().clone().unwrap();
+        let options = JoinOptions {
+            seeds: invitation.members,
+            secret: secret(),
+            nonce: rand::random(),
+            requested_id: invitation.requested_id,
+            member: member(self.address),
+            runtime: self.runtime.handle().clone(),
+        };
+        let joined = join(options, PATIENCE).await.unwrap();
+        Node::join_with(joined, self.service, self.address, self.runtime).await
+    }
+}
 
 /// One node.
 pub(super) struct Node {
@@ -166,6 +193,31 @@ impl Node {
         let address = serve(&runtime, service.clone(), 0).await;
         let nonce: [u8; 16] = rand::random();
         let joined = ask_to_join(seed, address, nonce, &runtime).await.unwrap();
+        let node = Node::join_with(joined, service, address, runtime).await;
+        node.wait_voter().await;
+        node
+    }
+
+    /// A node that waits to be invited.
+    pub(super) async fn waiting() -> Waiting {
+        let runtime = new_runtime();
+        let service = RpcService::new(secret());
+        let address = serve(&runtime, service.clone(), 0).await;
+        let invitations = service.wait_to_join(&address.to_string());
+        Waiting {
+            address,
+            runtime,
+            service,
+            invitations,
+        }
+    }
+
+    async fn join_with(
+        joined: Joined,
+        service: RpcService,
+        address: SocketAddr,
+        runtime: Runtime,
+    ) -> Node {
         assert_eq!(joined.cluster_id, CLUSTER);
         let dir = tempfile::tempdir().unwrap();
         let (disk, measured) = watch::channel(Disk::UNKNOWN);
@@ -173,15 +225,27 @@ impl Node {
         options.disk = measured;
         let raft = Raft::start(options).await.unwrap();
         service.attach(&raft);
-        let node = Node {
+        Node {
             raft,
             address,
             dir,
             disk,
             runtime: OwnRuntime(Some(runtime)),
-        };
-        node.wait_voter().await;
-        node
+        }
+    }
+
+    /// The same node again, on the same disk, at another address.
+    pub(super) async fn restarted_elsewhere(id: NodeId, dir: TempDir) -> Node {
+        Node::start_in(id, dir, 0, new_runtime()).await
+    }
+
+    /// Announces the node and goes on asking whether it is a member.
+    pub(super) fn stays_member(&self, seeds: Vec<String>) -> JoinHandle<()> {
+        let raft = self.raft.clone();
+        tokio::spawn(async move {
+            let ended = raft.stay_member(&seeds).await;
+            tracing::debug!(?ended, "not a member any more");
+        })
     }
 
     /// The same node again, on the same disk and address.

@@ -3,9 +3,11 @@
 use openraft::async_runtime::WatchReceiver;
 use tokio::runtime::Handle;
 
-use super::harness::{Node, PATIENCE, ask_to_join, member, patient, secret, three};
+use super::harness::{Node, PATIENCE, ask_to_join, member, patient, put, secret, three};
 use crate::join::hello;
-use crate::{Fatal, InitializeError, MembershipError};
+use crate::recover::StoppedNode;
+use crate::status;
+use crate::{AddMember, Fatal, InitializeError, MembershipError, StartError};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_asks_again_gets_the_same_number() {
@@ -108,11 +110,25 @@ async fn what_would_lose_the_quorum_is_refused() {
 async fn a_leader_that_is_removed_leaves_a_cluster_that_goes_on() {
     let [first, second, third] = three().await;
     first.set("key", "1").await.unwrap();
-    patient(first.raft.remove(1)).await.unwrap();
-    let leader = second.wait_leader(|leader| leader != 1).await;
-    let leader = if leader == 2 { &second } else { &third };
+    // It hands over, and who leads then is to be asked.
+    let handed = patient(first.raft.remove(1)).await;
+    let Err(MembershipError::NotLeader { leader: Some(next) }) = handed else {
+        panic!("{handed:?}")
+    };
+    let leader = if next == 2 { &second } else { &third };
     leader.wait_ready().await;
+    for _again in 0..2 {
+        patient(leader.raft.remove(1)).await.unwrap();
+    }
     leader.set("key", "2").await.unwrap();
+    let taken = patient(leader.raft.add_member(AddMember {
+        node_id: Some(1),
+        rpc: first.address.to_string(),
+        http: None,
+        voter: true,
+    }))
+    .await;
+    assert_eq!(taken, Err(MembershipError::NumberTaken(1)));
     let status = leader.raft.status().await;
     assert_eq!(
         status
@@ -123,6 +139,138 @@ async fn a_leader_that_is_removed_leaves_a_cluster_that_goes_on() {
         [2, 3]
     );
     assert!(first.set("key", "3").await.is_err());
+    // The removed node hears it, and what waits for entries there does not wait for ever.
+    patient(first.raft.stay_member(&[])).await.unwrap();
+    assert!(patient(first.raft.wait_applied(u64::MAX)).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_node_hands_leadership_on_whenever_it_has_it() {
+    let [first, second, third] = three().await;
+    first.set("key", "1").await.unwrap();
+    for _again in 0..2 {
+        patient(first.raft.drain()).await.unwrap();
+    }
+    assert!(first.raft.is_draining());
+    let leader = second.wait_leader(|leader| leader != 1).await;
+    let leader = if leader == 2 { &second } else { &third };
+    leader.wait_ready().await;
+    let term = leader.raft.leadership().term;
+    leader.set("key", "2").await.unwrap();
+    // It may be made to lead, and does not stay it. Whether the call hears in time that it led is
+    // open, because it does not lead for long.
+    drop(patient(leader.raft.transfer_leader(1)).await);
+    let mut leadership = second.raft.leadership_watch();
+    let handed_on =
+        leadership.wait_for(|now| now.term > term && now.leader.is_some_and(|leader| leader != 1));
+    patient(handed_on).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_voter_cannot_be_drained() {
+    let first = Node::first().await;
+    let refused = first.raft.drain().await;
+    assert!(
+        matches!(refused, Err(MembershipError::Refused(_))),
+        "{refused:?}"
+    );
+    first.set("key", "1").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_is_believed_when_the_node_there_has_proved_who_it_is() {
+    let [first, second, third] = three().await;
+    let (id, _, dir) = third.kill();
+    // Another node is there, or nobody.
+    let wrong = first
+        .raft
+        .hear_announcement(id, Some(member(second.address)))
+        .await;
+    assert!(wrong.refused.contains("is node 2 of"), "{wrong:?}");
+    let nobody = "127.0.0.1:1".parse().unwrap();
+    let wrong = first.raft.hear_announcement(id, Some(member(nobody))).await;
+    assert!(wrong.refused.contains("nobody"), "{wrong:?}");
+
+    let third = Node::restarted_elsewhere(id, dir).await;
+    let staying = third.stays_member(Vec::new());
+    patient(crate::metrics::wait_for(first.raft.core(), |metrics| {
+        let committed = metrics.committed_membership_config.membership();
+        let there = committed.get_node(&3)?;
+        (*there == member(third.address)).then_some(())
+    }))
+    .await
+    .unwrap();
+    let index = first.set("key", "1").await.unwrap().index;
+    patient(third.raft.wait_applied(index)).await.unwrap();
+    staying.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_have_all_moved_find_each_other_through_one() {
+    let nodes = three().await;
+    nodes[0].set("key", "1").await.unwrap();
+    let mut dirs = Vec::new();
+    for node in nodes {
+        let (id, _, dir) = node.kill();
+        dirs.push((id, dir));
+    }
+    let mut moved = Vec::new();
+    for (id, dir) in dirs {
+        moved.push(Node::restarted_elsewhere(id, dir).await);
+    }
+    let seeds = vec![moved[0].address.to_string()];
+    let staying: Vec<_> = moved
+        .iter()
+        .map(|node| node.stays_member(seeds.clone()))
+        .collect();
+    for node in &moved {
+        let all_found = crate::metrics::wait_for(node.raft.core(), |metrics| {
+            let committed = metrics.committed_membership_config.membership();
+            let there = |node: &Node| {
+                let id = node.raft.node_id();
+                committed.get_node(&id) == Some(&member(node.address))
+            };
+            moved.iter().all(there).then_some(())
+        });
+        patient(all_found).await.unwrap();
+    }
+    for task in staying {
+        task.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_waits_is_invited() {
+    let first = Node::first().await;
+    let second = Node::waiting().await;
+    let wish = AddMember {
+        node_id: None,
+        rpc: second.address.to_string(),
+        http: None,
+        voter: true,
+    };
+    let added = patient(first.raft.add_member(wish.clone()));
+    let (added, second) = tokio::join!(added, second.accept());
+    assert_eq!(added, Ok(2));
+    second.wait_voter().await;
+    // Done already; another number, or no vote, is not what it is.
+    assert_eq!(patient(first.raft.add_member(wish.clone())).await, Ok(2));
+    for wish in [
+        AddMember {
+            node_id: Some(9),
+            ..wish.clone()
+        },
+        AddMember {
+            voter: false,
+            ..wish
+        },
+    ] {
+        let refused = patient(first.raft.add_member(wish)).await;
+        assert!(
+            matches!(refused, Err(MembershipError::Refused(_))),
+            "{refused:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,4 +328,53 @@ async fn a_node_that_is_behind_the_log_gets_a_snapshot() {
         Some((super::harness::CLUSTER.to_owned(), 2))
     );
     assert!(second.raft.read_index(PATIENCE).await.unwrap() >= index);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_goes_on_alone_keeps_all_that_its_log_holds() {
+    let [first, second, third] = three().await;
+    first.set("key", "1").await.unwrap();
+    second.kill();
+    third.kill();
+    // Written and never committed: its writer never hears.
+    let raft = first.raft.clone();
+    let term = raft.leadership().term;
+    let lonely = tokio::spawn(async move { raft.propose(put(term, "key", "2", vec![])).await });
+    let appended = crate::metrics::wait_for(first.raft.core(), |metrics| {
+        metrics
+            .last_log_index
+            .filter(|last| *last > status::committed(metrics))
+    });
+    let last = patient(appended).await.unwrap();
+    let (id, address, dir) = first.kill();
+    drop(lonely.await);
+
+    for _again in 0..2 {
+        let stopped = StoppedNode::open(dir.path(), id).await.unwrap();
+        assert!(stopped.remains().last >= last);
+        assert!(
+            stopped
+                .remains()
+                .members
+                .iter()
+                .any(|(member, _)| *member == id)
+        );
+        stopped.go_on_alone().await.unwrap();
+    }
+    let alone = Node::restarted(id, address, dir).await;
+    alone.wait_ready().await;
+    assert_eq!(alone.read("key").unwrap().1, b"2");
+    assert_eq!(alone.raft.status().await.members.len(), 1);
+    alone.set("key", "3").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_without_a_log_has_nothing_to_go_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let stopped = StoppedNode::open(dir.path(), 1).await.unwrap();
+    let refused = stopped.go_on_alone().await;
+    assert!(
+        matches!(refused, Err(StartError::Options(_))),
+        "{refused:?}"
+    );
 }

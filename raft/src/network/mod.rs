@@ -1,11 +1,13 @@
 //! How this node calls others: what openraft asks of a network.
 //!
-//! Files: [`peers`] has the connections and the proof that goes with each call; [`append`] the
-//! stream of log entries; [`snapshot`] the transfer of one. Log entries, heartbeats with votes, and
-//! snapshots have a connection each, so none waits behind another's bytes.
+//! Files: [`peers`] has the connections and the proof that goes with each call, [`addresses`] where
+//! they go; [`append`] is the stream of log entries; [`snapshot`] the transfer of one. Log entries,
+//! heartbeats with votes, and snapshots have a connection each, so none waits behind another's
+//! bytes.
 
 pub mod peers;
 
+mod addresses;
 mod append;
 mod snapshot;
 
@@ -48,7 +50,9 @@ impl Network {
         Connection {
             node_id: self.node_id,
             target,
-            peer: self.peers.peer(target, &member.rpc, lane),
+            rpc: member.rpc.clone(),
+            lane,
+            peers: self.peers.clone(),
             failed_opens: 0,
         }
     }
@@ -74,8 +78,10 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 pub(crate) struct Connection {
     node_id: NodeId,
     target: NodeId,
-    /// An error if its address cannot be one.
-    peer: Result<Peer, Status>,
+    /// Where the membership had it when this was made.
+    rpc: String,
+    lane: Lane,
+    peers: Peers,
     /// Streams that could not be opened since the last one that could.
     failed_opens: u32,
 }
@@ -94,15 +100,21 @@ impl Connection {
         }
     }
 
-    fn peer(&self) -> Result<&Peer, RPCError<TypeConfig>> {
-        self.peer.as_ref().map_err(unreachable)
+    /// The node, where it is now. An error if its address cannot be one.
+    fn peer(&self) -> Result<Peer, RPCError<TypeConfig>> {
+        self.peer_on(self.lane)
     }
 
-    /// The peer on the connection of heartbeats, whatever this one is for.
+    /// The node on the connection of heartbeats, whatever this one is for.
     fn control(&self) -> Result<Peer, RPCError<TypeConfig>> {
-        self.peer()?
-            .on_lane(Lane::Control)
-            .map_err(|status| unreachable(&status))
+        self.peer_on(Lane::Control)
+    }
+
+    fn peer_on(&self, lane: Lane) -> Result<Peer, RPCError<TypeConfig>> {
+        let now = self.peers.addresses().of(self.target);
+        let rpc = now.as_ref().unwrap_or(&self.rpc);
+        let peer = self.peers.peer(self.target, rpc, lane);
+        peer.map_err(|status| unreachable(&status))
     }
 
     /// What a status means to the core: a timeout, or a node to be left alone for a moment.
@@ -197,7 +209,7 @@ impl NetStreamAppend<TypeConfig> for Connection {
     {
         Box::pin(async move {
             tokio::time::sleep(self.reopen_pause()).await;
-            let answers = append::open(self.peer()?, requests, option.soft_ttl()).await;
+            let answers = append::open(&self.peer()?, requests, option.soft_ttl()).await;
             self.failed_opens = match &answers {
                 Ok(_) => 0,
                 Err(_) => self.failed_opens.saturating_add(1),
@@ -226,7 +238,7 @@ impl NetSnapshot<TypeConfig> for Connection {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let peer = self.peer()?;
         let signature = snapshot.meta.signature();
-        let send = tokio::time::timeout(option.soft_ttl(), snapshot::send(peer, vote, snapshot));
+        let send = tokio::time::timeout(option.soft_ttl(), snapshot::send(&peer, vote, snapshot));
         let answer = tokio::select! {
             closed = cancel => return Err(StreamingError::Closed(closed)),
             answer = send => answer,

@@ -16,6 +16,7 @@ use tonic_prost::ProstCodec;
 use types::ids::NodeId;
 use types::limits::RPC_MESSAGE_MAX_BYTES;
 
+use super::addresses::Addresses;
 use crate::rpc::auth::{HandshakeRequest, HandshakeResponse, Identity, SESSION_KEY};
 use crate::rpc::path;
 
@@ -55,6 +56,7 @@ pub struct Peers {
 struct PeersShared {
     identity: Identity,
     runtime: Handle,
+    addresses: Addresses,
     channels: Mutex<BTreeMap<(NodeId, Lane), Link>>,
     sessions: Mutex<BTreeMap<NodeId, (String, Arc<SessionSlot>)>>,
 }
@@ -77,7 +79,6 @@ struct SessionSlot {
 #[derive(Clone)]
 pub struct Peer {
     target: NodeId,
-    address: String,
     channel: Channel,
     session: Arc<SessionSlot>,
     peers: Arc<PeersShared>,
@@ -91,6 +92,7 @@ impl Peers {
             shared: Arc::new(PeersShared {
                 identity,
                 runtime,
+                addresses: Addresses::default(),
                 channels,
                 sessions,
             }),
@@ -113,11 +115,15 @@ impl Peers {
         let session = slot.1.clone();
         Ok(Peer {
             target,
-            address: address.to_owned(),
             channel,
             session,
             peers: self.shared.clone(),
         })
+    }
+
+    /// Where the nodes are.
+    pub(crate) fn addresses(&self) -> &Addresses {
+        &self.shared.addresses
     }
 
     fn channel(&self, target: NodeId, address: &str, lane: Lane) -> Result<Channel, Status> {
@@ -151,14 +157,6 @@ impl Peer {
     /// The node's number.
     pub fn node_id(&self) -> NodeId {
         self.target
-    }
-
-    /// The same node, on another kind of connection.
-    pub fn on_lane(&self, lane: Lane) -> Result<Peer, Status> {
-        let peers = Peers {
-            shared: self.peers.clone(),
-        };
-        peers.peer(self.target, &self.address, lane)
     }
 
     /// One question, one answer, within `timeout`. Shakes hands again if the node has restarted

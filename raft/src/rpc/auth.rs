@@ -244,9 +244,7 @@ impl Guard {
     pub fn check_member(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
         let request = self.proven(metadata)?;
         if request.from == 0 {
-            return Err(Status::permission_denied(
-                "the caller belongs to no cluster yet",
-            ));
+            return Err(stranger());
         }
         if request.to == 0 {
             return Err(Status::permission_denied(
@@ -256,6 +254,16 @@ impl Guard {
         Ok(Caller {
             node_id: request.from,
         })
+    }
+
+    /// [`Guard::check`], and the caller has to be a node of this cluster; it may mean whoever is at
+    /// its address. `PERMISSION_DENIED` if not.
+    pub fn check_neighbour(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
+        let caller = self.check(metadata)?;
+        match caller.node_id {
+            0 => Err(stranger()),
+            _ => Ok(caller),
+        }
     }
 
     /// What the caller said when hands were shaken, if it has proved it.
@@ -323,6 +331,10 @@ impl Guard {
             tracing::warn!(why = kind, "refused a caller that has proved nothing");
         }
     }
+}
+
+fn stranger() -> Status {
+    Status::permission_denied("the caller belongs to no cluster yet")
 }
 
 /// Why a caller is refused.

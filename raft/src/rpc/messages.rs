@@ -191,6 +191,12 @@ pub struct StatusResponse {
     /// The build it runs.
     #[prost(string, tag = "8")]
     pub version: String,
+    /// Is it to lead no more?
+    #[prost(bool, tag = "9")]
+    pub draining: bool,
+    /// The time of day on its machine, in µs since 1970; 0: it does not say.
+    #[prost(int64, tag = "10")]
+    pub wall_time: i64,
     /// Free bytes of its data's file system, where known.
     #[prost(uint64, optional, tag = "20")]
     pub disk_free_bytes: Option<u64>,
@@ -207,7 +213,11 @@ pub struct StatusResponse {
 
 /// A node asks another who it is; the one question answered before it belongs to a cluster.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub struct HelloRequest {}
+pub struct HelloRequest {
+    /// The RPC address of the one who asks; empty: it does not say.
+    #[prost(string, tag = "1")]
+    pub rpc: String,
+}
 
 /// The answer to [`HelloRequest`].
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -218,6 +228,64 @@ pub struct HelloResponse {
     /// Its number; 0: none yet.
     #[prost(uint64, tag = "2")]
     pub node_id: u64,
+    /// The member that has the address of the one who asked; 0: none.
+    #[prost(uint64, tag = "3")]
+    pub member_there: u64,
+}
+
+/// A member says where it is and what it runs, or only asks whether it still is one.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct AnnounceRequest {
+    /// Its addresses and build; none: it only asks.
+    #[prost(message, optional, tag = "1")]
+    pub member: Option<Member>,
+}
+
+/// The answer to [`AnnounceRequest`].
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct AnnounceResponse {
+    /// The membership has it, and as it says.
+    #[prost(bool, tag = "1")]
+    pub known: bool,
+    /// It was removed. Only a leader that a quorum has just confirmed says so.
+    #[prost(bool, tag = "2")]
+    pub removed: bool,
+    /// The node asked does not lead; this one does. Empty: it knows none, or leads itself.
+    #[prost(string, tag = "3")]
+    pub leader_rpc: String,
+    /// Why what it says is not believed; empty: it may say it again.
+    #[prost(string, tag = "4")]
+    pub refused: String,
+}
+
+/// The leader tells a node that is not a member any more to ask.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct FarewellRequest {}
+
+/// The answer to [`FarewellRequest`].
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct FarewellResponse {}
+
+/// The leader tells a node that waits to join where the cluster is.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct InviteRequest {
+    /// RPC addresses of the members.
+    #[prost(string, repeated, tag = "1")]
+    pub members: Vec<String>,
+    /// The number it is to ask for; 0: any.
+    #[prost(uint64, tag = "2")]
+    pub requested_id: u64,
+    /// It is to stay without a vote, whatever it was started with.
+    #[prost(bool, tag = "3")]
+    pub learner: bool,
+}
+
+/// The answer to [`InviteRequest`].
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct InviteResponse {
+    /// The RPC address it will join with.
+    #[prost(string, tag = "1")]
+    pub rpc: String,
 }
 
 /// A node asks to belong to the cluster.

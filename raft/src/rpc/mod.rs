@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tonic::transport::Server;
 
-pub use service::RpcService;
+pub use service::{Invitation, RpcService};
 
 /// How often a connection without traffic is tried, and how long the answer may take.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -42,6 +42,12 @@ pub mod path {
     pub const HANDSHAKE: &str = "/duet.raft.v1.Raft/Handshake";
     /// Who is there?
     pub const HELLO: &str = "/duet.raft.v1.Raft/Hello";
+    /// A member says where it is, and hears whether it still is one.
+    pub const ANNOUNCE: &str = "/duet.raft.v1.Raft/Announce";
+    /// The leader tells a node that it is not a member any more.
+    pub const FAREWELL: &str = "/duet.raft.v1.Raft/Farewell";
+    /// The leader tells a node that waits where the cluster is.
+    pub const INVITE: &str = "/duet.raft.v1.Raft/Invite";
     /// A node asks to belong to the cluster.
     pub const JOIN: &str = "/duet.raft.v1.Raft/Join";
     /// Log entries and heartbeats: a stream of each kind.

@@ -7,17 +7,20 @@ use std::task::{Context, Poll};
 
 use openraft::raft::{TransferLeaderRequest, VoteRequest};
 use prost::Message;
+use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::metadata::MetadataMap;
 use tonic::server::{Grpc, NamedService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
+use types::ids::NodeId;
 use types::limits::RPC_MESSAGE_MAX_BYTES;
 
 use super::auth::{Guard, HANDSHAKE_MAX_BYTES, HandshakeRequest};
 use super::messages::{
-    self, HelloRequest, HelloResponse, JoinRequest, ReadIndexRequest, ReadIndexResponse,
+    self, AnnounceRequest, AnnounceResponse, FarewellRequest, FarewellResponse, HelloRequest,
+    HelloResponse, InviteRequest, InviteResponse, JoinRequest, ReadIndexRequest, ReadIndexResponse,
     StatusRequest, TransferRequest, TransferResponse,
 };
 use super::{append, path, snapshot};
@@ -29,6 +32,25 @@ use crate::options::Secret;
 pub struct RpcService {
     guard: Guard,
     node: Arc<OnceLock<Raft>>,
+    joining: Arc<OnceLock<Joining>>,
+}
+
+/// A node that waits until a cluster takes it in.
+struct Joining {
+    /// The RPC address it joins with.
+    rpc: String,
+    invitations: watch::Sender<Option<Invitation>>,
+}
+
+/// What a cluster tells a node that waits to join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    /// RPC addresses of the members.
+    pub members: Vec<String>,
+    /// The number to ask for; none: any.
+    pub requested_id: Option<NodeId>,
+    /// To stay without a vote.
+    pub learner: bool,
 }
 
 impl RpcService {
@@ -37,7 +59,17 @@ impl RpcService {
         RpcService {
             guard: Guard::new(secret),
             node: Arc::default(),
+            joining: Arc::default(),
         }
+    }
+
+    /// The node waits to join a cluster, with this RPC address, and takes invitations from now on.
+    pub fn wait_to_join(&self, rpc: &str) -> watch::Receiver<Option<Invitation>> {
+        let joining = self.joining.get_or_init(|| Joining {
+            rpc: rpc.to_owned(),
+            invitations: watch::Sender::new(None),
+        });
+        joining.invitations.subscribe()
     }
 
     /// The node belongs to a cluster from now on, and takes part. Once only.
@@ -67,9 +99,41 @@ impl RpcService {
     async fn hello(self, request: Request<HelloRequest>) -> Result<HelloResponse, Status> {
         self.guard.check(request.metadata())?;
         let (cluster_id, node_id) = self.guard.own().unwrap_or_default();
+        let asks_from = request.into_inner().rpc;
+        let member_there = self.node.get().and_then(|node| node.member_at(&asks_from));
         Ok(HelloResponse {
             cluster_id,
             node_id,
+            member_there: member_there.unwrap_or(0),
+        })
+    }
+
+    async fn announce(self, request: Request<AnnounceRequest>) -> Result<AnnounceResponse, Status> {
+        let caller = self.guard.check_neighbour(request.metadata())?;
+        let member = request.into_inner().member;
+        let node = self.started()?;
+        Ok(node.hear_announcement(caller.node_id, member).await)
+    }
+
+    async fn farewell(self, request: Request<FarewellRequest>) -> Result<FarewellResponse, Status> {
+        self.for_member(request.metadata())?.ask_if_member_now();
+        Ok(FarewellResponse {})
+    }
+
+    async fn invite(self, request: Request<InviteRequest>) -> Result<InviteResponse, Status> {
+        self.guard.check(request.metadata())?;
+        let waits = self.joining.get().filter(|_| self.guard.own().is_none());
+        let joining = waits.ok_or_else(|| {
+            Status::failed_precondition("the node there was not started with --join")
+        })?;
+        let invite = request.into_inner();
+        joining.invitations.send_replace(Some(Invitation {
+            members: invite.members,
+            requested_id: Some(invite.requested_id).filter(|id| *id != 0),
+            learner: invite.learner,
+        }));
+        Ok(InviteResponse {
+            rpc: joining.rpc.clone(),
         })
     }
 
@@ -139,6 +203,9 @@ impl RpcService {
                 unary_within(HANDSHAKE_MAX_BYTES, request, shake).await
             }
             path::HELLO => unary(request, |request| self.hello(request)).await,
+            path::ANNOUNCE => unary(request, |request| self.announce(request)).await,
+            path::FAREWELL => unary(request, |request| self.farewell(request)).await,
+            path::INVITE => unary(request, |request| self.invite(request)).await,
             path::JOIN => unary(request, |request| self.join(request)).await,
             path::VOTE => unary(request, |request| self.vote(request)).await,
             path::TRANSFER => unary(request, |request| self.transfer(request)).await,

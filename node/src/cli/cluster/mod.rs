@@ -1,16 +1,26 @@
 //! `duet cluster`: who is in it, and changing that.
 
+mod doctor;
+mod findings;
+#[cfg(test)]
+mod fixture;
+mod recover;
+mod replace;
+mod screen;
+
 use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
 use client::Client;
-use client::api::cluster::{AddMemberRequest, ClusterStatus, Member};
+use client::api::cluster::{AddMemberRequest, ClusterStatus};
 use serde::Serialize;
 
+use self::recover::RecoverArgs;
+use self::replace::ReplaceArgs;
+use self::screen::{heading, members};
 use super::ask::confirm;
 use super::connection::ConnectionArgs;
 use super::error::CliError;
-use super::output::{Cell, table};
 
 /// Arguments of `duet cluster`.
 #[derive(Args, Debug)]
@@ -29,19 +39,23 @@ pub struct ClusterArgs {
 
 #[derive(Debug, Subcommand)]
 enum ClusterCommand {
-    /// Leader, term and members
-    Status,
+    /// Leader, votes and members, and what is not as it should be
+    Status {
+        /// Look again every second, until interrupted
+        #[arg(long, conflicts_with = "json")]
+        watch: bool,
+    },
     /// Only the members
     Members,
-    /// Add a node that is running and waits to be added
+    /// Add the node at an address, which waits to join, or give a member its new address
     Add {
-        /// The node's RPC address
+        /// The node's RPC address; it has to answer there
         #[arg(long, value_name = "HOST:PORT")]
         rpc: String,
         /// The node's URL for clients; left out: what the node says
         #[arg(long, value_name = "URL")]
         http: Option<String>,
-        /// Its number; left out: one never used before
+        /// Its number; left out: the one it has, or one never used before
         #[arg(long, value_name = "N")]
         node_id: Option<u64>,
         /// Keep it without a vote
@@ -58,24 +72,40 @@ enum ClusterCommand {
         /// The member's number
         id: u64,
     },
+    /// Put a new node, which was started with --join, in the place of a lost one
+    Replace(ReplaceArgs),
     /// Let another member lead
     TransferLeader {
         /// The member's number
         id: u64,
     },
+    /// Make a node leave its work to the others: it hands leadership on and is not ready, but goes
+    /// on answering; a restart ends that
+    Drain {
+        /// The member's number; left out: the node that is asked
+        id: Option<u64>,
+    },
     /// Take a snapshot now, on the node that is asked
     Snapshot,
+    /// Say what needs doing, if anything does, and end with 1 then
+    Doctor,
+    /// When more than half of the voters are lost for good: make a stopped node the first one of a
+    /// new cluster, with what it has
+    Recover(RecoverArgs),
 }
 
 /// Runs `duet cluster`.
 pub async fn run(args: ClusterArgs) -> Result<(), CliError> {
-    let client = args.connection.client()?;
     let (json, yes) = (args.json, args.yes);
+    if let ClusterCommand::Recover(args) = &args.command {
+        return recover::run(args, yes).await;
+    }
+    let client = args.connection.client()?;
     match args.command {
-        ClusterCommand::Status => show(&status(&client).await?, json, |out, status| {
-            heading(out, status)?;
-            members(out, status)
-        }),
+        ClusterCommand::Status { watch: true } => screen::watch(&client).await,
+        ClusterCommand::Status { watch: false } => {
+            show(&status(&client).await?, json, screen::show)
+        }
         ClusterCommand::Members => show(&status(&client).await?, json, members),
         ClusterCommand::Add {
             rpc,
@@ -95,12 +125,18 @@ pub async fn run(args: ClusterArgs) -> Result<(), CliError> {
             show(&client.promote_member(id).await?.body, json, members)
         }
         ClusterCommand::Remove { id } => {
-            remove(&client, id, yes).await?;
+            ask_to_remove(&client, id, yes).await?;
             show(&client.remove_member(id).await?.body, json, members)
+        }
+        ClusterCommand::Replace(args) => {
+            show(&replace::run(&client, &args, yes).await?, json, members)
         }
         ClusterCommand::TransferLeader { id } => {
             show(&client.transfer_leader(id).await?.body, json, heading)
         }
+        ClusterCommand::Drain { id } => show(&client.drain(id).await?.body, json, members),
+        ClusterCommand::Doctor => doctor::run(&client).await,
+        ClusterCommand::Recover(args) => recover::run(&args, yes).await,
         ClusterCommand::Snapshot => show(&client.snapshot().await?.body, json, |out, snapshot| {
             let (node, index) = (snapshot.node_id, snapshot.snapshot_index);
             writeln!(out, "node {node} took a snapshot at log index {index}")
@@ -112,14 +148,12 @@ async fn status(client: &Client) -> Result<ClusterStatus, CliError> {
     Ok(client.cluster_status().await?.body)
 }
 
-/// Asks, naming what is about to be removed.
-async fn remove(client: &Client, id: u64, yes: bool) -> Result<(), CliError> {
+/// Asks, naming what is about to be removed. A node that is no member needs no question: it was
+/// removed before, or the server says that it never was one.
+async fn ask_to_remove(client: &Client, id: u64, yes: bool) -> Result<(), CliError> {
     let status = status(client).await?;
     let Some(member) = status.members.iter().find(|member| member.node_id == id) else {
-        return Err(CliError::NotFound {
-            kind: "member",
-            name: id.to_string(),
-        });
+        return Ok(());
     };
     confirm(
         &format!(
@@ -145,72 +179,4 @@ fn show<T: Serialize>(
         for_people(&mut out, body)?;
     }
     Ok(())
-}
-
-fn heading(out: &mut dyn Write, status: &ClusterStatus) -> io::Result<()> {
-    writeln!(out, "cluster  {}", status.cluster_id)?;
-    match status.leader() {
-        Some(leader) => writeln!(out, "leader   node {} ({})", leader.node_id, leader.http)?,
-        None => writeln!(out, "leader   none: writes wait until one is elected")?,
-    }
-    writeln!(out, "term     {}\n", status.term)
-}
-
-fn members(out: &mut dyn Write, status: &ClusterStatus) -> io::Result<()> {
-    let headers = [
-        "node", "role", "http", "rpc", "log", "applied", "lag", "version",
-    ];
-    let rows: Vec<Vec<Cell>> = status.members.iter().map(member).collect();
-    table(out, &headers.map(Cell::left), &rows)
-}
-
-fn member(member: &Member) -> Vec<Cell> {
-    let number =
-        |value: Option<u64>| Cell::right(value.map_or_else(|| "?".into(), |n| n.to_string()));
-    vec![
-        Cell::right(member.node_id),
-        Cell::left(member.role.as_str()),
-        Cell::left(member.http.as_str()),
-        Cell::left(member.rpc.as_str()),
-        number(member.last_log_index),
-        number(member.applied_index),
-        number(member.lag),
-        Cell::left(member.version.as_deref().unwrap_or("?")),
-    ]
-}
-
-#[cfg(test)]
-mod tests {
-    use client::api::cluster::MemberRole;
-
-    use super::*;
-
-    #[test]
-    fn a_member_that_cannot_be_asked_is_shown_with_question_marks() {
-        let gone = Member {
-            node_id: 2,
-            role: MemberRole::Unreachable,
-            http: "http://h:1".into(),
-            rpc: "h:2".into(),
-            last_log_index: None,
-            applied_index: None,
-            lag: None,
-            version: None,
-            disk_free_bytes: None,
-            disk_full: None,
-        };
-        let status = ClusterStatus {
-            cluster_id: "c".into(),
-            leader_id: None,
-            term: 4,
-            members: vec![gone],
-        };
-        let mut out = Vec::new();
-        heading(&mut out, &status).unwrap();
-        members(&mut out, &status).unwrap();
-        let text = String::from_utf8(out).unwrap();
-        assert!(text.contains("leader   none"), "{text}");
-        let last = text.lines().last().unwrap();
-        assert_eq!(last.matches('?').count(), 4, "{text}");
-    }
 }

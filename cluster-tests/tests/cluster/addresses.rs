@@ -160,3 +160,37 @@ async fn a_first_node_that_lost_its_data_makes_no_second_cluster() {
     let numbers: Vec<u64> = status.members.iter().map(|it| it.node_id).collect();
     assert_eq!(numbers, [2, 3, 4]);
 }
+
+#[tokio::test]
+async fn a_node_that_says_anothers_address_is_not_believed() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let liar = (leader + 1) % 3;
+    let others = cluster.nodes()[leader].rpc.to_string();
+    let secret = vec![(
+        "DUET_CLUSTER_SECRET".to_owned(),
+        "between us nodes".to_owned(),
+    )];
+    let fresh = Node::new(cluster.directory(), "fresh", secret);
+    let mut command = fresh.command();
+    command.args(["--join", &others, "--advertise-rpc", &others]);
+    let refused = tokio::task::spawn_blocking(move || command.output());
+    let refused = refused.await.unwrap().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("of cluster"), "{said}");
+
+    // A member goes on where it is known to be.
+    cluster.nodes_mut()[liar].terminate().await;
+    cluster.nodes_mut()[liar].spawn(&["--advertise-rpc".to_owned(), others]);
+    cluster.nodes_mut()[liar].ready().await;
+    let log = cluster.nodes()[liar].log();
+    wait::until("the node is told", SETTLE_MAX, async || {
+        let text = std::fs::read_to_string(&log).ok()?;
+        text.contains("does not believe where this node says it is")
+            .then_some(())
+    })
+    .await;
+    wait_until_found(&cluster).await;
+    cluster.wait_for_voters(3).await;
+}

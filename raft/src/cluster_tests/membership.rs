@@ -378,3 +378,21 @@ async fn a_node_without_a_log_has_nothing_to_go_on_with() {
         "{refused:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_asked_for_at_once_are_made_one_after_the_other() {
+    let [first, _second, _third] = three().await;
+    let (one, same, other) = patient(async {
+        tokio::join!(
+            first.raft.remove(3),
+            first.raft.remove(3),
+            first.raft.remove(2)
+        )
+    })
+    .await;
+    // The harness gives every node its number through the log, so a removed one is known.
+    assert_eq!([one, same, other], [Ok(()), Ok(()), Ok(())]);
+    let members = first.raft.status().await.members;
+    assert_eq!(members.iter().map(|it| it.node_id).collect::<Vec<_>>(), [1]);
+    first.set("key", "1").await.unwrap();
+}

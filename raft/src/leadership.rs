@@ -10,6 +10,7 @@ use types::ids::{NodeId, Term};
 
 use crate::clock::{Clock, Stamps};
 use crate::handle::Core;
+use crate::observe::Events;
 use crate::state_machine::StateStore;
 use crate::type_config::{LeaderId, LogId, Member, TypeConfig};
 
@@ -66,6 +67,7 @@ pub(crate) fn follow(
     core: &Core,
     store: Arc<StateStore>,
     clock: Arc<Clock>,
+    events: Arc<Events>,
 ) -> (watch::Receiver<Leadership>, JoinHandle<()>) {
     let mut metrics = core.metrics();
     let (sender, receiver) = watch::channel(Leadership::default());
@@ -78,6 +80,7 @@ pub(crate) fn follow(
                 (facts != known).then(|| (facts, member(&metrics, facts.leader)))
             };
             if let Some((facts, leader_member)) = seen {
+                count(&known, &facts, &events);
                 known = facts;
                 announce(facts, leader_member, &store, &clock, &sender);
             }
@@ -87,6 +90,15 @@ pub(crate) fn follow(
         }
     });
     (receiver, following)
+}
+
+fn count(before: &Facts, now: &Facts, events: &Events) {
+    if now.leader.is_some() && (now.leader, now.term) != (before.leader, before.term) {
+        Events::count(&events.leader_changes);
+    }
+    if now.is_leader && (!before.is_leader || before.term != now.term) {
+        Events::count(&events.elections_won);
+    }
 }
 
 fn member(metrics: &RaftMetrics<TypeConfig>, node_id: Option<NodeId>) -> Option<Member> {

@@ -69,6 +69,13 @@ impl Stream {
         self.broken.load(Ordering::Acquire)
     }
 
+    /// Calls that somebody waits for.
+    pub fn in_flight(&self) -> usize {
+        let waiting = self.waiting.lock();
+        let live = |waiter: &&Waiter| matches!(waiter, Waiter::Live(..));
+        waiting.values().filter(live).count()
+    }
+
     /// Sends a call and waits for its answer.
     pub async fn call(
         &self,

@@ -14,7 +14,7 @@ use types::{Error, ErrorCode};
 
 use super::call::{Incoming, discard, read_body, response};
 use crate::auth::tokens::TokenType;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics, Scrape};
 use crate::readiness::Readiness;
 use crate::service::call::{Call, ErrorShape, Operation, Reply};
 use crate::service::dispatch::Dispatcher;
@@ -28,6 +28,8 @@ pub struct Edge {
     pub readiness: Readiness,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What `/metrics` answers with.
+    pub scrape: Scrape,
     /// Requests at once; beyond them OVERLOADED.
     pub requests: Arc<Semaphore>,
     /// This node.
@@ -61,7 +63,7 @@ pub fn router(edge: Edge) -> Router {
         .route(paths::CLUSTER_SNAPSHOT, post(with_body(Snapshot)))
         .route(paths::HEALTH, get(health))
         .route(paths::READY, get(ready))
-        .route(paths::METRICS, get(metrics))
+        .route(paths::METRICS, get(show_metrics))
         .route(paths::OPENAPI, get(openapi));
     routes
         .fallback(unknown_path)
@@ -220,9 +222,14 @@ async fn ready(State(edge): State<Edge>) -> Response {
     (status, axum::Json(body)).into_response()
 }
 
-async fn metrics(State(edge): State<Edge>) -> Response {
-    let text = edge.metrics.render(&edge.readiness).await;
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+async fn show_metrics(State(edge): State<Edge>) -> Response {
+    match edge.scrape.render().await {
+        Ok(text) => {
+            let kind = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
+            (kind, text.to_string()).into_response()
+        }
+        Err(error) => edge.refuse(&error, ErrorShape::Plain),
+    }
 }
 
 async fn openapi() -> Response {

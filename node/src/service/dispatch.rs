@@ -60,6 +60,11 @@ impl Dispatcher {
         &self.services.auth
     }
 
+    /// Calls that were passed on and are not answered.
+    pub fn forwarded_in_flight(&self) -> usize {
+        self.forwarder.in_flight()
+    }
+
     /// Serves a client's call. Always an answer; an error has the operation's shape.
     pub async fn serve(&self, call: Call) -> Reply {
         let began = Instant::now();

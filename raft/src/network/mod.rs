@@ -10,6 +10,7 @@ mod append;
 mod snapshot;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
@@ -27,6 +28,7 @@ use tonic::{Code, Status};
 use types::ids::NodeId;
 
 use self::peers::{Lane, Peer, Peers};
+use crate::observe::Events;
 use crate::rpc::{convert, messages, path};
 use crate::type_config::{Member, Snapshot, SnapshotData, TypeConfig, Vote};
 
@@ -34,11 +36,16 @@ use crate::type_config::{Member, Snapshot, SnapshotData, TypeConfig, Vote};
 pub(crate) struct Network {
     node_id: NodeId,
     peers: Peers,
+    events: Arc<Events>,
 }
 
 impl Network {
-    pub(crate) fn new(node_id: NodeId, peers: Peers) -> Network {
-        Network { node_id, peers }
+    pub(crate) fn new(node_id: NodeId, peers: Peers, events: Arc<Events>) -> Network {
+        Network {
+            node_id,
+            peers,
+            events,
+        }
     }
 
     fn connection(&self, target: NodeId, member: &Member, lane: Lane) -> Connection {
@@ -46,6 +53,7 @@ impl Network {
             node_id: self.node_id,
             target,
             peer: self.peers.peer(target, &member.rpc, lane),
+            events: Arc::clone(&self.events),
             failed_opens: 0,
         }
     }
@@ -73,6 +81,7 @@ pub(crate) struct Connection {
     target: NodeId,
     /// An error if its address cannot be one.
     peer: Result<Peer, Status>,
+    events: Arc<Events>,
     /// Streams that could not be opened since the last one that could.
     failed_opens: u32,
 }
@@ -229,6 +238,10 @@ impl NetSnapshot<TypeConfig> for Connection {
         };
         let timeout = option.soft_ttl();
         let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("snapshot")));
+        Events::count(match &answer {
+            Ok(_) => &self.events.snapshots_sent,
+            Err(_) => &self.events.snapshots_not_sent,
+        });
         answer.map(SnapshotResponse::new).map_err(|status| {
             self.error(RPCTypes::InstallSnapshot, timeout, &status)
                 .into()

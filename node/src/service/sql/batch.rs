@@ -54,7 +54,7 @@ impl<'a> Batch<'a> {
         let mut next = 0;
         while next < self.statements.len() {
             next = match self.step(next).await {
-                Ok(after) => after,
+                Ok(after) => self.counted(next, after),
                 Err((at, failure)) => return Err(self.failed(at, failure)),
             };
         }
@@ -65,6 +65,14 @@ impl<'a> Batch<'a> {
             .map(|f| (f.json.as_str(), f.receipt.as_deref()));
         let body = render::response(results, took_ms);
         Ok(Reply::ok(body, self.index()))
+    }
+
+    /// Counts the statements from `first` to before `after`, which have run; returns `after`.
+    fn counted(&self, first: usize, after: usize) -> usize {
+        for statement in &self.statements[first..after] {
+            self.service.metrics.statement_done(statement.kind());
+        }
+        after
     }
 
     /// Runs the statement at `at`, or the transaction that begins there; returns what comes next.
@@ -184,6 +192,8 @@ impl<'a> Batch<'a> {
             Failure::NotLeader => no_leader(),
             Failure::Lost(error) | Failure::Error(error) => error,
         };
+        let kind = self.statements.get(at).map(Statement::kind);
+        self.service.metrics.statement_failed(kind, error.code);
         error.maybe_applied |= committed && !repeatable && error.retryable();
         Failure::Error(error.at_statement(statement))
     }

@@ -168,6 +168,7 @@ impl Batch<'_> {
                 Value::Text(message.op.as_lower_str().to_owned()),
             ]);
         }
+        self.service.metrics.delivered(rows.len());
         Ok(Answer::Rows(Rows {
             columns: columns(),
             rows,

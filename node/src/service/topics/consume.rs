@@ -311,6 +311,7 @@ impl TopicService {
                 index: Some(message.version.index),
             });
         }
+        self.metrics.delivered(out.len());
         Ok(out)
     }
 

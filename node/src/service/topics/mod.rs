@@ -23,6 +23,7 @@ use self::claim::GroupQueues;
 use super::access::Access;
 use super::call::Call;
 use super::consensus::{Consensus, View};
+use crate::metrics::Metrics;
 
 pub use self::consume::ReadRequest;
 pub use self::query::messages_query;
@@ -36,6 +37,7 @@ pub struct TopicService {
     catalog: Catalog,
     queues: GroupQueues,
     long_poll_max: Duration,
+    metrics: Arc<Metrics>,
 }
 
 impl TopicService {
@@ -45,6 +47,7 @@ impl TopicService {
         access: Access,
         catalog: Catalog,
         long_poll_max: Duration,
+        metrics: Arc<Metrics>,
     ) -> TopicService {
         TopicService {
             consensus,
@@ -52,6 +55,7 @@ impl TopicService {
             catalog,
             queues: GroupQueues::default(),
             long_poll_max,
+            metrics,
         }
     }
 

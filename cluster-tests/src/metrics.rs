@@ -64,7 +64,7 @@ impl Metrics {
             _ => &[""],
         };
         let belongs = |suffix: &&str| name.strip_suffix(*suffix) == Some(&family.name);
-        if !is_name(name) || !suffixes.iter().any(|suffix| belongs(&suffix)) {
+        if !is_name(name) || !suffixes.iter().any(belongs) {
             return Err("it does not belong to the family above it".into());
         }
         if kind == "counter" && !name.ends_with("_total") {

@@ -1,13 +1,14 @@
 //! The server's side of TLS: for HTTP by a certificate, between nodes by one on each side.
 //!
-//! [`Acceptor`] makes a TLS stream of a connection; [`connections`] does that for all of a listener,
-//! several at a time, so that whoever is slow or silent holds up nobody else.
+//! [`Acceptor`] makes a TLS stream of a connection; [`connections`] does that for all of a
+//! listener, several at a time, so that whoever is slow or silent holds up nobody else.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -41,6 +42,8 @@ pub struct Acceptor {
     acceptor: TlsAcceptor,
     /// What it is for, in log lines.
     what: &'static str,
+    /// When a failure was last logged.
+    said: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Acceptor {
@@ -88,8 +91,22 @@ impl Acceptor {
     }
 
     fn new(config: ServerConfig, what: &'static str) -> Acceptor {
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        Acceptor { acceptor, what }
+        Acceptor {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            what,
+            said: Arc::default(),
+        }
+    }
+
+    /// Logs that a caller was turned away. Anybody can cause that as often as he likes, so it is no
+    /// warning, and not said more often than once in [`SAY_AGAIN_AFTER`].
+    fn say(&self, from: SocketAddr, error: &io::Error) {
+        let mut said = self.said.lock();
+        if said.is_some_and(|at| at.elapsed() < SAY_AGAIN_AFTER) {
+            return;
+        }
+        *said = Some(Instant::now());
+        tracing::info!(what = self.what, %from, %error, "no TLS with a caller");
     }
 
     /// Shakes hands, within [`TLS_HANDSHAKE_MAX_MS`].
@@ -141,6 +158,8 @@ pub fn connections(
     connections
 }
 
+/// Between two log lines about callers that were turned away.
+const SAY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Pause after the system could not accept a connection.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -157,8 +176,7 @@ async fn shake_hands(
     match acceptor.accept(connection).await {
         // Without a receiver the server is stopping.
         Ok(stream) => drop(ready.send((stream, from)).await),
-        // Anybody can cause this line, so it is no warning; the other side knows the reason too.
-        Err(error) => tracing::info!(what = acceptor.what, %from, %error, "no TLS with a caller"),
+        Err(error) => acceptor.say(from, &error),
     }
 }
 
@@ -182,7 +200,73 @@ fn private_key(option: &str, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsEr
 
 #[cfg(test)]
 mod tests {
+    use rustls::ClientConfig;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
+
     use super::*;
+
+    /// A certificate for `localhost` and its key, both in PEM, and a client that trusts it and has
+    /// none of its own.
+    fn certificate() -> (Vec<u8>, Vec<u8>, TlsConnector) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let key = made.signing_key.serialize_pem();
+        let client = TlsConnector::from(Arc::new(config));
+        (made.cert.pem().into(), key.into(), client)
+    }
+
+    async fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    #[tokio::test]
+    async fn whoever_is_silent_holds_up_nobody() {
+        let (certificate, key, client) = certificate();
+        let acceptor = Acceptor::http(&HttpTls { certificate, key }).unwrap();
+        let (listener, address) = listener().await;
+        let mut ready = connections(listener, acceptor);
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let connection = TcpStream::connect(address).await.unwrap();
+        let own = connection.local_addr().unwrap();
+        let connect = client.connect("localhost".try_into().unwrap(), connection);
+        let (connected, accepted) = tokio::join!(connect, ready.recv());
+        let (mut sent, mut received) = (connected.unwrap(), [0; 2]);
+        let (mut stream, from) = accepted.unwrap();
+        assert_eq!(from, own);
+        sent.write_all(b"hi").await.unwrap();
+        sent.flush().await.unwrap();
+        stream.read_exact(&mut received).await.unwrap();
+        assert_eq!(&received, b"hi");
+    }
+
+    #[tokio::test]
+    async fn between_nodes_nobody_comes_in_without_a_certificate() {
+        let (certificate, key, client) = certificate();
+        let authorities = certificate.clone();
+        let tls = raft::Tls {
+            certificate,
+            key,
+            authorities,
+        };
+        let (listener, address) = listener().await;
+        let mut ready = connections(listener, Acceptor::rpc(&tls).unwrap());
+        let connection = TcpStream::connect(address).await.unwrap();
+        let connected = client.connect("localhost".try_into().unwrap(), connection);
+        // The client is done before the server has seen that there is no certificate.
+        let mut stream = connected.await.unwrap();
+        let refused = stream.read_u8().await.expect_err("the server must refuse");
+        assert!(refused.to_string().contains("fatal alert"), "{refused}");
+        assert!(ready.try_recv().is_err());
+    }
 
     #[test]
     fn files_that_hold_something_else_are_named() {

@@ -91,9 +91,9 @@ impl Engines {
     }
 }
 
-/// What the nodes of a cluster know each other by: the secret they share and, with mutual TLS, their
-/// certificates. The secret is empty where none is configured: then nodes prove nothing by it, but
-/// cluster and node numbers are checked all the same.
+/// What the nodes of a cluster know each other by: the secret they share and, with mutual TLS,
+/// their certificates. The secret is empty where none is configured: then nodes prove nothing by
+/// it, but cluster and node numbers are checked all the same.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret {
     shared: String,

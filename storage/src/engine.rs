@@ -124,7 +124,7 @@ pub enum Durability {
     Flushed,
 }
 
-/// What an engine holds in memory and has to do, in bytes; all 0 where an engine has nothing to say.
+/// What an engine holds in memory and has to do, in bytes; all 0 where it has nothing to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Writes that are not in a file yet.

@@ -153,3 +153,39 @@ async fn strangers_are_turned_away_and_the_cluster_does_not_mind() {
     );
     assert_eq!(after.members.len(), 3);
 }
+
+#[tokio::test]
+async fn the_authority_is_changed_one_node_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let files = old.issue(directory.path(), "node", &old);
+    let mut cluster = Cluster::start_with(3, &borrowed(&files.rpc())).await;
+    let root = cluster.root().await;
+    root.ok("CREATE NAMESPACE t").await;
+    root.ok("CREATE TABLE t.a (id INT PRIMARY KEY)").await;
+
+    let by_new = new.issue(directory.path(), "later", &new);
+    let both = format!("{}{}", old.pem(), new.pem());
+    let trust_both = || std::fs::write(&files.authorities, &both).unwrap();
+    let show_new = || {
+        std::fs::copy(&by_new.certificate, &files.certificate).unwrap();
+        std::fs::copy(&by_new.key, &files.key).unwrap();
+    };
+    let trust_new = || std::fs::write(&files.authorities, new.pem()).unwrap();
+    let steps: [&dyn Fn(); 3] = [&trust_both, &show_new, &trust_new];
+    let mut last = 0;
+    for (step, change) in steps.into_iter().enumerate() {
+        change();
+        for node in 0..3 {
+            cluster.nodes_mut()[node].terminate().await;
+            let other = cluster.urls()[(node + 1) % 3].clone();
+            let sql = format!("INSERT INTO t.a VALUES ({})", step * 3 + node);
+            last = root.sql_on(&other, &sql, &[]).await.index();
+            cluster.restart(&[node]).await;
+            cluster.wait_for_voters(3).await;
+        }
+    }
+    let ask = Ask::Rows("SELECT id FROM t.a ORDER BY id".into());
+    let rows = cluster.same_everywhere(&root, last, &ask).await;
+    assert_eq!(rows.as_array().map(Vec::len), Some(9), "{rows}");
+}

@@ -36,8 +36,11 @@ pub use self::text::CONTENT_TYPE;
 pub struct Scrape {
     sources: Arc<Sources>,
     /// The last text and when it was made. Held while the next one is.
-    last: Arc<Mutex<Option<(Instant, Arc<str>)>>>,
+    last: Arc<Mutex<Option<Made>>>,
 }
+
+/// A text, and when it was made.
+type Made = (Instant, Arc<str>);
 
 /// Where metrics come from.
 pub struct Sources {

@@ -7,11 +7,13 @@
 //! This crate does not know: the server's code. It links `api` and `client` only.
 
 pub mod binary;
+pub mod certificates;
 pub mod check;
 pub mod cluster;
 pub mod http;
 pub mod load;
 pub mod logs;
+pub mod metrics;
 pub mod node;
 pub mod ports;
 pub mod sse;
@@ -20,4 +22,5 @@ pub mod wait;
 
 pub use cluster::Cluster;
 pub use http::{Api, Reply};
+pub use metrics::Metrics;
 pub use user::{ROOT_PASSWORD, User};

@@ -17,6 +17,7 @@ mod metrics;
 mod readiness;
 mod serve;
 mod service;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,10 @@ enum Command {
 fn main() -> ExitCode {
     // clap prints what is wrong with a flag and exits with 2.
     match Cli::parse().command {
+        Command::Serve(args) if args.print_config => {
+            print!("{}", config::sample::render());
+            ExitCode::SUCCESS
+        }
         Command::Serve(args) => match Config::resolve(*args) {
             Ok(config) => {
                 logging::start(&config.log, config.log_format);

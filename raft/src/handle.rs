@@ -26,6 +26,7 @@ use crate::membership::Changes;
 use crate::metrics;
 use crate::network::Network;
 use crate::network::peers::Peers;
+use crate::observe::Events;
 use crate::options::{self, Engines, Options, Secret};
 use crate::read_index::{NoLeader, ReadIndex};
 use crate::rpc::RpcService;
@@ -62,6 +63,7 @@ struct Inner {
     batcher: Batcher,
     reads: ReadIndex,
     changes: Arc<Changes>,
+    events: Arc<Events>,
     applied: watch::Receiver<LogIndex>,
     leadership: watch::Receiver<Leadership>,
     /// The last entry in the log when the node started; none: there was none.
@@ -135,14 +137,20 @@ impl Raft {
             secret: secret.clone(),
         };
         let peers = Peers::new(identity, options.runtime.clone());
-        let network = Network::new(node_id, peers.clone());
+        let events = Arc::new(Events::default());
+        let network = Network::new(node_id, peers.clone(), events.clone());
         let core = Core::new(node_id, Arc::new(config), network, log_store, machine)
             .await
             .map_err(|fatal| fatal_of(&fatal))?;
 
         let clock = Arc::new(Clock::new(options.clock));
-        let (leadership, following) =
-            leadership::follow(&core, store.clone(), clock.clone(), recover_to);
+        let (leadership, following) = leadership::follow(
+            &core,
+            store.clone(),
+            clock.clone(),
+            recover_to,
+            events.clone(),
+        );
         let batcher = Batcher::start(node_id, core.clone(), clock.clone(), leadership.clone());
         let reads = ReadIndex::start(core.clone(), peers.clone(), leadership.clone());
         let silence_max = 2 * timing.election_max;
@@ -167,6 +175,7 @@ impl Raft {
             batcher,
             reads,
             changes,
+            events,
             applied,
             leadership,
             recover_to,
@@ -468,6 +477,14 @@ impl Raft {
 
     pub(crate) fn core(&self) -> &Core {
         &self.inner.core
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        &self.inner.events
+    }
+
+    pub(crate) fn batcher(&self) -> &Batcher {
+        &self.inner.batcher
     }
 
     pub(crate) fn store(&self) -> &Arc<StateStore> {

@@ -10,6 +10,7 @@ mod append;
 mod snapshot;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
@@ -30,6 +31,7 @@ use types::ids::NodeId;
 
 use self::peers::{Lane, Peer, Peers};
 use self::snapshot::SendError;
+use crate::observe::Events;
 use crate::rpc::{convert, messages, path};
 use crate::type_config::{Member, Snapshot, SnapshotData, TypeConfig, Vote};
 
@@ -37,11 +39,16 @@ use crate::type_config::{Member, Snapshot, SnapshotData, TypeConfig, Vote};
 pub(crate) struct Network {
     node_id: NodeId,
     peers: Peers,
+    events: Arc<Events>,
 }
 
 impl Network {
-    pub(crate) fn new(node_id: NodeId, peers: Peers) -> Network {
-        Network { node_id, peers }
+    pub(crate) fn new(node_id: NodeId, peers: Peers, events: Arc<Events>) -> Network {
+        Network {
+            node_id,
+            peers,
+            events,
+        }
     }
 
     fn connection(&self, target: NodeId, member: &Member, lane: Lane) -> Connection {
@@ -49,6 +56,7 @@ impl Network {
             node_id: self.node_id,
             target,
             peer: self.peers.peer(target, &member.rpc, lane),
+            events: Arc::clone(&self.events),
             failed_opens: 0,
         }
     }
@@ -76,6 +84,7 @@ pub(crate) struct Connection {
     target: NodeId,
     /// An error if its address cannot be one.
     peer: Result<Peer, Status>,
+    events: Arc<Events>,
     /// Streams that could not be opened since the last one that could.
     failed_opens: u32,
 }
@@ -233,7 +242,12 @@ impl NetSnapshot<TypeConfig> for Connection {
         };
         let timeout = option.soft_ttl();
         let too_long = || Err(Status::deadline_exceeded("snapshot").into());
-        match answer.unwrap_or_else(|_| too_long()) {
+        let answer = answer.unwrap_or_else(|_| too_long());
+        Events::count(match &answer {
+            Ok(_) => &self.events.snapshots_sent,
+            Err(_) => &self.events.snapshots_not_sent,
+        });
+        match answer {
             Ok(vote) => Ok(SnapshotResponse::new(vote)),
             Err(SendError::Status(status)) => Err(self
                 .error(RPCTypes::InstallSnapshot, timeout, &status)

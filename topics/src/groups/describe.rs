@@ -55,6 +55,17 @@ pub fn positions<'a>(
         })
 }
 
+/// How many leases hold at least one message, over all groups; counts up to `max`.
+pub fn leases(read: &dyn Read, max: usize) -> storage::Result<usize> {
+    let all = KeyRange::prefix(&Kind::Lease.prefix());
+    let mut count = 0;
+    for pair in read.scan(&all, Direction::Forward).take(max) {
+        pair?;
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// The position of one group in one partition, if it has one.
 pub fn position(
     read: &dyn Read,

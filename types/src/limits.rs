@@ -117,8 +117,8 @@ pub const STREAMS_OPEN_MAX: usize = 1_024;
 pub const STREAM_READ_MAX: u32 = 100;
 /// Bytes of messages that a stream reads at once (at least one message).
 pub const STREAM_READ_MAX_BYTES: usize = MIB;
-/// How long a stream that waits for messages lets more be applied before it looks: a busy node wakes
-/// it with every write.
+/// How long a stream that waits for messages lets more be applied before it looks: a busy node
+/// wakes it with every write.
 pub const STREAM_PAUSE_MS: u64 = 5;
 /// How often a stream without messages sends a comment, so that nothing between takes it for dead.
 pub const STREAM_KEEP_ALIVE_MS: u64 = 10_000;
@@ -236,8 +236,8 @@ pub const METRICS_TOPICS_MAX: usize = 200;
 pub const METRICS_GROUPS_MAX: usize = 1_000;
 /// How long the text of `/metrics` is given to others who ask.
 pub const METRICS_KEEP_MS: u64 = 250;
-/// Partitions, positions of groups and leases that are each read at most for `/metrics`. Beyond:
-/// they are not counted.
+/// Partitions, positions of groups and leases (also those that are only remembered) that are each
+/// read at most for `/metrics`. Beyond: they are not counted.
 pub const METRICS_SCAN_MAX: usize = 20_000;
 /// The listen queue of a socket, in connections.
 pub const LISTEN_BACKLOG: u32 = 4_096;

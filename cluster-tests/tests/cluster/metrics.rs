@@ -132,4 +132,16 @@ async fn lag_and_leases_follow_a_group() {
     .await;
     assert_eq!(metrics.get(&in_flight), 0.0);
     assert_eq!(metrics.get("duet_topic_leases"), 0.0);
+
+    let bearer = root.bearer();
+    let headers = [("Authorization", bearer.as_str())];
+    let path = "/v1/api/topics/m.events/stream?from=earliest";
+    let mut events = api.events(&url, path, &headers).await;
+    events.take(4).await;
+    let metrics = shows(&api, &url, "the stream's messages are counted", |metrics| {
+        metrics.find("duet_topic_messages_delivered_total") == Some(7.0)
+    })
+    .await;
+    let opened = "duet_http_request_duration_seconds_count{operation=\"stream\",status=\"200\"}";
+    assert_eq!(metrics.get(opened), 1.0);
 }

@@ -35,7 +35,8 @@ const IN_FLIGHT: Family = Family::gauge(
 );
 const LEASES: Family = Family::gauge(
     "duet_topic_leases",
-    "Leases that hold at least one message, over all groups; at most 20000 are counted.",
+    "Leases that hold at least one message, over all groups; at most 20000 are looked at, those \
+     whose messages were all acked in the last minute among them.",
 );
 const TOPICS_LEFT_OUT: Family = Family::gauge(
     "duet_topics_left_out",

@@ -4,7 +4,7 @@ use storage::keys::{self, Kind};
 use storage::{Direction, KeyRange, Read};
 use types::ids::{Offset, PartitionId, TopicId, WallTimeUs};
 
-use super::record::{self, Cursor};
+use super::record::{self, Cursor, LeaseRecord};
 use crate::Tail;
 
 /// Where a group is in a partition.
@@ -55,13 +55,15 @@ pub fn positions<'a>(
         })
 }
 
-/// How many leases hold at least one message, over all groups; counts up to `max`.
+/// How many leases hold at least one message, over all groups. Looks at `max` at most, those that
+/// are remembered though all of theirs is acked among them.
 pub fn leases(read: &dyn Read, max: usize) -> storage::Result<usize> {
     let all = KeyRange::prefix(&Kind::Lease.prefix());
     let mut count = 0;
     for pair in read.scan(&all, Direction::Forward).take(max) {
-        pair?;
-        count += 1;
+        let (key, stored) = pair?;
+        let lease: LeaseRecord = record::decode(&key, &stored)?;
+        count += usize::from(lease.held > 0);
     }
     Ok(count)
 }

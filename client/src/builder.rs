@@ -19,6 +19,7 @@ pub struct Builder {
     urls: Vec<String>,
     credentials: Option<Credentials>,
     token: Option<String>,
+    authorities: Option<Vec<u8>>,
     connect_timeout: Duration,
     request_timeout: Duration,
     rounds: u32,
@@ -30,6 +31,7 @@ impl Default for Builder {
             urls: Vec::new(),
             credentials: None,
             token: None,
+            authorities: None,
             connect_timeout: CONNECT_TIMEOUT,
             request_timeout: REQUEST_TIMEOUT,
             rounds: ROUNDS,
@@ -69,6 +71,14 @@ impl Builder {
         self
     }
 
+    /// Trusts the certificates of these authorities (PEM, one or more) for `https` URLs, and no
+    /// others; those of the system if left out.
+    #[must_use]
+    pub fn authorities(mut self, pem: impl Into<Vec<u8>>) -> Builder {
+        self.authorities = Some(pem.into());
+        self
+    }
+
     /// How long connecting to one node may take; 2 s if left out.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Builder {
@@ -103,7 +113,8 @@ impl Builder {
                 "a client needs the URL of a node".into(),
             ));
         }
-        let http = reqwest::Client::builder()
+        let tls = urls.iter().any(|url| url.starts_with("https://"));
+        let http = trusting(self.authorities.as_deref(), tls)?
             .connect_timeout(self.connect_timeout)
             // Nodes are named by addresses one can reach; a proxy for the web is not in between.
             .no_proxy()
@@ -122,7 +133,31 @@ impl Builder {
     }
 }
 
-/// `http://host:port`, without a slash at its end; the scheme may be left out.
+/// A description of HTTP connections whose servers are trusted by these authorities; without any,
+/// by those of the system if `tls` is spoken at all.
+fn trusting(authorities: Option<&[u8]>, tls: bool) -> Result<reqwest::ClientBuilder, Error> {
+    // Fails if the program has chosen another one, which is then used.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let http = reqwest::Client::builder();
+    match authorities {
+        None if tls => Ok(http),
+        // Reading the system's certificates would take time, and fail where there are none.
+        None => Ok(http.tls_certs_only([])),
+        Some(pem) => {
+            let certificates = reqwest::Certificate::from_pem_bundle(pem)
+                .map_err(|error| Error::Configuration(format!("the authorities: {error}")))?;
+            if certificates.is_empty() {
+                return Err(Error::Configuration(
+                    "the authorities hold no certificate in PEM".into(),
+                ));
+            }
+            Ok(http.tls_certs_only(certificates))
+        }
+    }
+}
+
+/// `http://host:port` or `https://host:port`, without a slash at its end; the scheme may be left
+/// out for `http`.
 fn base_url(text: &str) -> Result<String, Error> {
     let wrong = |reason: &str| Error::Configuration(format!("{text:?} is no node's URL: {reason}"));
     let text = text.trim();
@@ -132,8 +167,8 @@ fn base_url(text: &str) -> Result<String, Error> {
         format!("http://{text}")
     };
     let parsed = reqwest::Url::parse(&with_scheme).map_err(|error| wrong(&error.to_string()))?;
-    if parsed.scheme() != "http" {
-        return Err(wrong("only http is spoken"));
+    if !matches!(parsed.scheme(), "http" | "https") {
+        return Err(wrong("only http and https are spoken"));
     }
     if parsed.host_str().is_none() {
         return Err(wrong("it names no host"));
@@ -158,23 +193,29 @@ mod tests {
             base_url(" localhost:8080").unwrap(),
             "http://localhost:8080"
         );
+        assert_eq!(base_url("https://db1:8443/").unwrap(), "https://db1:8443");
     }
 
     #[test]
     fn urls_that_cannot_work_are_refused() {
-        for text in [
-            "",
-            "https://h",
-            "http://",
-            "http://h/path",
-            "http://h?x=1",
-            "ftp://h",
-        ] {
+        for text in ["", "http://", "http://h/path", "http://h?x=1", "ftp://h"] {
             assert!(base_url(text).is_err(), "{text}");
         }
         assert!(matches!(
             Client::builder().build(),
             Err(Error::Configuration(_))
         ));
+    }
+
+    #[test]
+    fn authorities_that_are_none_are_refused() {
+        for pem in [
+            "",
+            "no PEM",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        ] {
+            let built = Client::builder().url("https://h").authorities(pem).build();
+            assert!(matches!(built, Err(Error::Configuration(_))), "{pem:?}");
+        }
     }
 }

@@ -162,6 +162,11 @@ impl Cluster {
         self.nodes.iter().map(Node::url).collect()
     }
 
+    /// The authorities that clients of the nodes trust; none: they speak no TLS.
+    fn authorities(&self) -> Option<Vec<u8>> {
+        self.nodes.first().and_then(Node::authorities)
+    }
+
     /// Where data and logs are.
     pub fn directory(&self) -> &Path {
         self.directory
@@ -177,7 +182,7 @@ impl Cluster {
 
     /// HTTP to all nodes in turn.
     pub fn api(&self) -> Arc<Api> {
-        Arc::new(Api::new(self.urls()))
+        Arc::new(Api::trusting(self.urls(), self.authorities().as_deref()))
     }
 
     /// `root`, on all nodes in turn.
@@ -187,7 +192,10 @@ impl Cluster {
 
     /// A client of the kind programs use, as `root`.
     pub fn client(&self) -> client::Client {
-        let builder = client::Client::builder().urls(self.urls());
+        let mut builder = client::Client::builder().urls(self.urls());
+        if let Some(authorities) = self.authorities() {
+            builder = builder.authorities(authorities);
+        }
         builder
             .credentials("root", ROOT_PASSWORD)
             .build()

@@ -39,12 +39,13 @@ pub struct Reply {
 impl Api {
     /// For the nodes with these URLs.
     pub fn new(urls: Vec<String>) -> Api {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(ANSWER_MAX)
-            .build();
+        Api::trusting(urls, None)
+    }
+
+    /// For the nodes with these URLs, whose certificates are by these authorities, in PEM.
+    pub fn trusting(urls: Vec<String>, authorities: Option<&[u8]>) -> Api {
         Api {
-            http: http.expect("a plain client"),
+            http: client_trusting(authorities),
             urls,
             turn: AtomicUsize::new(0),
         }
@@ -101,13 +102,6 @@ impl Api {
         Events::new(response.unwrap_or_else(|error| panic!("GET {url}{path}: {error:?}")))
     }
 
-    /// What a node says at a path that answers with text.
-    pub async fn get_text(&self, url: &str, path: &str) -> String {
-        let response = self.http.get(format!("{url}{path}")).send().await;
-        let response = response.unwrap_or_else(|error| panic!("GET {url}{path}: {error:?}"));
-        response.text().await.expect("the answer is text")
-    }
-
     /// POST of a JSON body to the next node; the node answers.
     pub async fn post(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Reply {
         self.post_to(self.next_url(), path, body, headers).await
@@ -124,6 +118,14 @@ impl Api {
         let body = Some(body.to_string().into_bytes());
         let reply = self.send(Method::POST, url, path, body, headers).await;
         reply.unwrap_or_else(|error| panic!("POST {url}{path}: {error:?}"))
+    }
+
+    /// What a node answers to a GET, as text; the node answers.
+    pub async fn text_from(&self, url: &str, path: &str) -> String {
+        let answer = self.http.get(format!("{url}{path}")).send().await;
+        let answer = answer.unwrap_or_else(|error| panic!("GET {url}{path}: {error:?}"));
+        assert_eq!(answer.status(), 200, "GET {url}{path}");
+        answer.text().await.expect("the answer is text")
     }
 
     /// GET from a node; the node answers.
@@ -211,6 +213,24 @@ impl Reply {
             .unwrap_or_else(|| panic!("no lease: {self:?}"))
             .to_owned()
     }
+}
+
+/// A client without any comfort. It trusts these authorities, or none.
+pub fn client_trusting(authorities: Option<&[u8]>) -> reqwest::Client {
+    choose_cryptography();
+    let certificates = authorities.map(reqwest::Certificate::from_pem_bundle);
+    let certificates = certificates.transpose().expect("authorities in PEM");
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(ANSWER_MAX)
+        .tls_certs_only(certificates.unwrap_or_default());
+    http.build().expect("a plain client")
+}
+
+/// Without this the HTTP library panics, also where no TLS is spoken.
+pub fn choose_cryptography() {
+    // Fails when it was chosen before.
+    drop(rustls::crypto::ring::default_provider().install_default());
 }
 
 /// Rows of a result as objects.

@@ -8,6 +8,7 @@
 //! This crate does not know: the server's code. It links `api` and `client` only.
 
 pub mod binary;
+pub mod certificates;
 pub mod chaos;
 pub mod check;
 pub mod cluster;
@@ -16,6 +17,7 @@ pub mod http;
 pub mod lab;
 pub mod load;
 pub mod logs;
+pub mod metrics;
 pub mod node;
 pub mod ports;
 pub mod settled;
@@ -25,4 +27,5 @@ pub mod wait;
 
 pub use cluster::Cluster;
 pub use http::{Api, Reply};
+pub use metrics::Metrics;
 pub use user::{ROOT_PASSWORD, User};

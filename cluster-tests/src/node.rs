@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::lab::{Disk, Network};
-use crate::{binary, logs, ports, wait};
+use crate::{binary, http, logs, ports, wait};
 
 /// How long a node may take from its start until it serves.
 pub const START_MAX: Duration = Duration::from_secs(60);
@@ -42,6 +42,7 @@ const LAB_RPC_PORT: u16 = 9188;
 impl Node {
     /// A node with its files below `directory`, on free ports; does not start it.
     pub fn new(directory: &Path, name: &str, env: Vec<(String, String)>) -> Node {
+        http::choose_cryptography();
         let directory = directory.join(name);
         std::fs::create_dir_all(&directory).expect("a temporary directory can be written");
         Node {
@@ -92,7 +93,19 @@ impl Node {
 
     /// Its URL for clients.
     pub fn url(&self) -> String {
-        format!("http://{}", self.http)
+        let tls = self.variable("DUET_HTTP_TLS_CERT").is_some();
+        format!("{}://{}", if tls { "https" } else { "http" }, self.http)
+    }
+
+    /// The authorities that its clients trust, in PEM; none: it speaks no TLS.
+    pub fn authorities(&self) -> Option<Vec<u8>> {
+        let path = self.variable("DUET_CACERT")?;
+        Some(std::fs::read(path).expect("the authorities can be read"))
+    }
+
+    fn variable(&self, wanted: &str) -> Option<&str> {
+        let found = self.env.iter().find(|(name, _)| name == wanted);
+        found.map(|(_, value)| value.as_str())
     }
 
     /// Its data directory.
@@ -156,10 +169,7 @@ impl Node {
     /// Waits until the node says that it is ready; panics if it ends before.
     pub async fn ready(&mut self) {
         let url = format!("{}/ready", self.url());
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .build()
-            .expect("a plain client");
+        let http = http::client_trusting(self.authorities().as_deref());
         let log = self.log();
         let process = &mut self.process;
         wait::until(

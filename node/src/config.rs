@@ -1,11 +1,15 @@
 //! Options of `duet serve`: flag over environment over file over default.
 
+pub mod sample;
+
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Deserialize;
 use types::limits;
+
+use crate::tls::HttpTls;
 
 /// Flags and their environment variables. Every field is optional so that the file can fill it.
 #[derive(Args, Clone, Debug, Default)]
@@ -31,6 +35,21 @@ pub struct ServeArgs {
     /// Address under which other nodes reach this node [default: <rpc>]
     #[arg(long, env = "DUET_ADVERTISE_RPC", value_name = "HOST:PORT")]
     pub advertise_rpc: Option<String>,
+    /// Certificate (PEM, with those between it and its authority) to serve HTTP over TLS with
+    #[arg(long, env = "DUET_HTTP_TLS_CERT", value_name = "FILE")]
+    pub http_tls_cert: Option<PathBuf>,
+    /// Private key (PEM) of --http-tls-cert
+    #[arg(long, env = "DUET_HTTP_TLS_KEY", value_name = "FILE")]
+    pub http_tls_key: Option<PathBuf>,
+    /// Certificate (PEM) that this node shows the other nodes, as client and as server
+    #[arg(long, env = "DUET_RPC_TLS_CERT", value_name = "FILE")]
+    pub rpc_tls_cert: Option<PathBuf>,
+    /// Private key (PEM) of --rpc-tls-cert
+    #[arg(long, env = "DUET_RPC_TLS_KEY", value_name = "FILE")]
+    pub rpc_tls_key: Option<PathBuf>,
+    /// Authorities (PEM) of the other nodes' certificates; nobody else may speak on the RPC port
+    #[arg(long, env = "DUET_RPC_TLS_CA", value_name = "FILE")]
+    pub rpc_tls_ca: Option<PathBuf>,
     /// Be the first node of a new cluster
     #[arg(long, env = "DUET_BOOTSTRAP", num_args = 0..=1, default_missing_value = "true")]
     pub bootstrap: Option<bool>,
@@ -64,6 +83,9 @@ pub struct ServeArgs {
     /// Which log lines appear, e.g. info or raft=debug [default: info,openraft=warn]
     #[arg(long, env = "DUET_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+    /// Print a configuration file with every option, and end
+    #[arg(long, hide = true)]
+    pub print_config: bool,
 }
 
 /// The form of log lines.
@@ -86,6 +108,11 @@ struct FileConfig {
     rpc: Option<String>,
     advertise_http: Option<String>,
     advertise_rpc: Option<String>,
+    http_tls_cert: Option<PathBuf>,
+    http_tls_key: Option<PathBuf>,
+    rpc_tls_cert: Option<PathBuf>,
+    rpc_tls_key: Option<PathBuf>,
+    rpc_tls_ca: Option<PathBuf>,
     bootstrap: Option<bool>,
     join: Option<Vec<String>>,
     learner: Option<bool>,
@@ -112,6 +139,10 @@ pub struct Config {
     pub advertise_http: Option<String>,
     /// Address for nodes; none: the listener's, once its port is known.
     pub advertise_rpc: Option<String>,
+    /// Certificate and key of HTTP over TLS; none: HTTP without it.
+    pub http_tls: Option<HttpTls>,
+    /// This node's part in mutual TLS between the nodes; none: connections without it.
+    pub rpc_tls: Option<raft::Tls>,
     /// How to begin on an empty directory.
     pub begin: Begin,
     /// Stay a learner.
@@ -180,7 +211,21 @@ impl Config {
             let most = limits::NODE_ID_MAX;
             return Err(bad(format!("--node-id must be 1 or higher, up to {most}")));
         }
+        let http_tls = http_tls(
+            args.http_tls_cert.or(file.http_tls_cert),
+            args.http_tls_key.or(file.http_tls_key),
+        )?;
+        let rpc_tls = rpc_tls(
+            args.rpc_tls_cert.or(file.rpc_tls_cert),
+            args.rpc_tls_key.or(file.rpc_tls_key),
+            args.rpc_tls_ca.or(file.rpc_tls_ca),
+        )?;
         let advertise_http = args.advertise_http.or(file.advertise_http);
+        if http_tls.is_some() && advertise_http.as_ref().is_some_and(|url| !is_https(url)) {
+            return Err(bad(
+                "--advertise-http must begin with https:// where --http-tls-cert is given",
+            ));
+        }
         let advertise_rpc = args.advertise_rpc.or(file.advertise_rpc);
         let learner = args.learner.or(file.learner).unwrap_or(false);
         let clustered =
@@ -222,6 +267,8 @@ impl Config {
             rpc,
             advertise_http,
             advertise_rpc,
+            http_tls,
+            rpc_tls,
             begin,
             learner,
             root_password,
@@ -248,10 +295,12 @@ impl Config {
             )));
         }
         let (http, rpc) = (self.http, self.rpc);
-        if self.cluster_secret.is_empty() && !rpc.ip().is_loopback() {
+        let open = self.cluster_secret.is_empty() && self.rpc_tls.is_none();
+        if open && !rpc.ip().is_loopback() {
             return Err(bad(format!(
                 "DUET_CLUSTER_SECRET is missing: with --rpc {rpc} anybody who reaches this port \
-                 could join the cluster; give all its nodes the same secret"
+                 could join the cluster; give all its nodes the same secret, or certificates \
+                 (--rpc-tls-cert, --rpc-tls-key, --rpc-tls-ca)"
             )));
         }
         if self.advertise_rpc.is_none() && rpc.ip().is_unspecified() {
@@ -264,6 +313,51 @@ impl Config {
         }
         Ok(())
     }
+
+    /// What this node and the others know each other by.
+    pub fn secret(&self) -> raft::Secret {
+        raft::Secret::new(self.cluster_secret.clone()).with_tls(self.rpc_tls.clone())
+    }
+}
+
+fn is_https(url: &str) -> bool {
+    url.to_ascii_lowercase().starts_with("https://")
+}
+
+fn http_tls(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<HttpTls>, ConfigError> {
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(HttpTls {
+            certificate: read_pem("http-tls-cert", &certificate)?,
+            key: read_pem("http-tls-key", &key)?,
+        })),
+        _ => Err(bad("--http-tls-cert and --http-tls-key go together")),
+    }
+}
+
+fn rpc_tls(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    authorities: Option<PathBuf>,
+) -> Result<Option<raft::Tls>, ConfigError> {
+    match (certificate, key, authorities) {
+        (None, None, None) => Ok(None),
+        (Some(certificate), Some(key), Some(authorities)) => Ok(Some(raft::Tls {
+            certificate: read_pem("rpc-tls-cert", &certificate)?,
+            key: read_pem("rpc-tls-key", &key)?,
+            authorities: read_pem("rpc-tls-ca", &authorities)?,
+        })),
+        _ => Err(bad(
+            "--rpc-tls-cert, --rpc-tls-key and --rpc-tls-ca go together",
+        )),
+    }
+}
+
+fn read_pem(option: &str, path: &Path) -> Result<Vec<u8>, ConfigError> {
+    std::fs::read(path).map_err(|e| bad(format!("--{option}: cannot read {}: {e}", path.display())))
 }
 
 fn read_file(path: &Path) -> Result<FileConfig, ConfigError> {
@@ -355,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_others_can_reach_needs_a_secret() {
+    fn a_node_others_can_reach_needs_a_secret_or_certificates() {
         assert!(resolve(open("10.0.0.1:9188")).is_ok());
         for secret in [None, Some(String::new())] {
             let args = ServeArgs {
@@ -365,6 +459,17 @@ mod tests {
             let error = resolve(args).err().expect("refused");
             assert!(error.contains("DUET_CLUSTER_SECRET"), "{error}");
         }
+        let dir = tempfile::tempdir().expect("temp dir");
+        let file = dir.path().join("a.pem");
+        std::fs::write(&file, "PEM").expect("write");
+        let certified = ServeArgs {
+            cluster_secret: None,
+            rpc_tls_cert: Some(file.clone()),
+            rpc_tls_key: Some(file.clone()),
+            rpc_tls_ca: Some(file),
+            ..open("10.0.0.1:9188")
+        };
+        assert!(resolve(certified).is_ok());
     }
 
     #[test]
@@ -470,5 +575,44 @@ mod tests {
             };
             assert!(resolve(args).err().expect("refused").contains("--node-id"));
         }
+    }
+
+    #[test]
+    fn the_files_of_tls_go_together_and_must_be_there() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let file = dir.path().join("a.pem");
+        std::fs::write(&file, "PEM").expect("write");
+        let refused = |args| resolve(args).err().expect("must be refused");
+        let http = ServeArgs {
+            http_tls_cert: Some(file.clone()),
+            ..Default::default()
+        };
+        assert!(refused(http.clone()).contains("--http-tls-key"));
+        let rpc = ServeArgs {
+            rpc_tls_cert: Some(file.clone()),
+            rpc_tls_key: Some(file.clone()),
+            ..Default::default()
+        };
+        assert!(refused(rpc).contains("--rpc-tls-ca"));
+        let missing = ServeArgs {
+            http_tls_key: Some(dir.path().join("gone.pem")),
+            ..http.clone()
+        };
+        let text = refused(missing);
+        assert!(
+            text.contains("--http-tls-key") && text.contains("gone.pem"),
+            "{text}"
+        );
+        let whole = ServeArgs {
+            http_tls_key: Some(file),
+            ..http
+        };
+        let config = resolve(whole.clone()).expect("resolves");
+        assert!(config.http_tls.is_some() && config.rpc_tls.is_none());
+        let plain = ServeArgs {
+            advertise_http: Some("http://db1:8080".into()),
+            ..whole
+        };
+        assert!(refused(plain).contains("--advertise-http"));
     }
 }

@@ -18,6 +18,7 @@ mod metrics;
 mod readiness;
 mod serve;
 mod service;
+mod tls;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -50,6 +51,10 @@ enum Command {
 fn main() -> ExitCode {
     // clap prints what is wrong with a flag and exits with 2.
     match Cli::parse().command {
+        Command::Serve(args) if args.print_config => {
+            print!("{}", config::sample::render());
+            ExitCode::SUCCESS
+        }
         Command::Serve(args) => match Config::resolve(*args) {
             Ok(config) => {
                 logging::start(&config.log, config.log_format);

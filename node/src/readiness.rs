@@ -37,6 +37,11 @@ impl Readiness {
         self.flags.recovered.send_replace(true);
     }
 
+    /// Is it so?
+    pub fn is_recovered(&self) -> bool {
+        *self.flags.recovered.borrow()
+    }
+
     /// Waits until then: before it nothing is served, not even a local read. CLUSTER_UNAVAILABLE if
     /// the deadline comes first.
     pub async fn recovered(&self, deadline: Instant) -> Result<(), Error> {
@@ -100,10 +105,5 @@ impl Readiness {
             return Some("the node knows no leader".into());
         }
         None
-    }
-
-    /// The raft handle, for metrics.
-    pub fn raft(&self) -> &Raft {
-        &self.raft
     }
 }

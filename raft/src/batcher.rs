@@ -143,6 +143,21 @@ impl Batcher {
         }
     }
 
+    /// Envelopes that wait, those aside that the task has taken already.
+    pub(crate) fn queued(&self) -> u64 {
+        (self.queue.max_capacity() - self.queue.capacity()) as u64
+    }
+
+    /// Bytes of what waits.
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.queued_bytes.load(Ordering::Relaxed) as u64
+    }
+
+    /// Entries that are proposed and not yet answered; all, while the gate is shut.
+    pub(crate) fn entries_in_flight(&self) -> u64 {
+        ENTRIES_IN_FLIGHT_MAX.saturating_sub(self.in_flight.available_permits()) as u64
+    }
+
     /// Waits until nothing is in flight, and keeps it so. What is queued stays queued.
     pub(crate) async fn shut(&self) -> Shut {
         let all = ENTRIES_IN_FLIGHT_MAX as u32;

@@ -26,6 +26,7 @@ use crate::membership::Changes;
 use crate::metrics;
 use crate::network::Network;
 use crate::network::peers::Peers;
+use crate::observe::Events;
 use crate::options::{self, Engines, Options, Secret};
 use crate::read_index::{NoLeader, ReadIndex};
 use crate::rpc::RpcService;
@@ -63,6 +64,7 @@ struct Inner {
     batcher: Batcher,
     reads: ReadIndex,
     changes: Arc<Changes>,
+    events: Arc<Events>,
     applied: watch::Receiver<LogIndex>,
     leadership: watch::Receiver<Leadership>,
     /// The last entry in the log when the node started; none: there was none.
@@ -141,7 +143,8 @@ impl Raft {
             secret: secret.clone(),
         };
         let peers = Peers::new(identity, options.runtime.clone());
-        let network = Network::new(node_id, peers.clone());
+        let events = Arc::new(Events::default());
+        let network = Network::new(node_id, peers.clone(), events.clone());
         let core = Core::new(node_id, Arc::new(config), network, log_store, machine)
             .await
             .map_err(|fatal| fatal_of(&fatal))?;
@@ -153,6 +156,7 @@ impl Raft {
             store.clone(),
             clock.clone(),
             recover_to,
+            events.clone(),
         );
         let batcher = Batcher::start(node_id, core.clone(), clock.clone(), leadership.clone());
         let reads = ReadIndex::start(core.clone(), peers.clone(), leadership.clone());
@@ -180,9 +184,9 @@ impl Raft {
             tokio::spawn(compaction::look_after_log(core.clone(), log.clone(), disk)),
             tokio::spawn(guard.run(leadership.clone())),
         ];
-        let applied = store.applied_index();
         let inner = Inner {
             node_id,
+            applied: store.applied_index(),
             cluster_id,
             own,
             findings,
@@ -196,7 +200,7 @@ impl Raft {
             batcher,
             reads,
             changes,
-            applied,
+            events,
             leadership,
             recover_to,
             removed: watch::Sender::new(false),
@@ -508,6 +512,14 @@ impl Raft {
 
     pub(crate) fn findings(&self) -> &Findings {
         &self.inner.findings
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        &self.inner.events
+    }
+
+    pub(crate) fn batcher(&self) -> &Batcher {
+        &self.inner.batcher
     }
 
     pub(crate) fn store(&self) -> &Arc<StateStore> {

@@ -11,6 +11,7 @@ use types::ids::{LogIndex, NodeId, Term};
 use crate::clock::{Clock, Stamps};
 use crate::handle::Core;
 use crate::network::peers::Peers;
+use crate::observe::Events;
 use crate::state_machine::StateStore;
 use crate::type_config::{LeaderId, LogId, Member, TypeConfig};
 
@@ -70,6 +71,7 @@ pub(crate) fn follow(
     store: Arc<StateStore>,
     clock: Arc<Clock>,
     recover_to: Option<LogIndex>,
+    events: Arc<Events>,
 ) -> (watch::Receiver<Leadership>, JoinHandle<()>) {
     let mut metrics = core.metrics();
     let (sender, receiver) = watch::channel(Leadership::default());
@@ -89,6 +91,7 @@ pub(crate) fn follow(
                 clock.heard(applied.wall_time);
             }
             if let Some((facts, leader_member)) = seen {
+                count(&known, &facts, &events);
                 known = facts;
                 announce(facts, leader_member, &store, &clock, &sender);
             }
@@ -104,6 +107,15 @@ fn follow_addresses(metrics: &RaftMetrics<TypeConfig>, peers: &Peers) {
     let nodes = metrics.membership_config.membership().nodes();
     let addresses = nodes.map(|(node_id, member)| (*node_id, member.rpc.as_str()));
     peers.addresses().follow(addresses);
+}
+
+fn count(before: &Facts, now: &Facts, events: &Events) {
+    if now.leader.is_some() && (now.leader, now.term) != (before.leader, before.term) {
+        Events::count(&events.leader_changes);
+    }
+    if now.is_leader && (!before.is_leader || before.term != now.term) {
+        Events::count(&events.elections_won);
+    }
 }
 
 fn member(metrics: &RaftMetrics<TypeConfig>, node_id: Option<NodeId>) -> Option<Member> {

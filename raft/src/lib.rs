@@ -25,6 +25,7 @@ pub mod log_store;
 mod membership;
 mod metrics;
 pub mod network;
+mod observe;
 mod options;
 mod read_index;
 pub mod recover;
@@ -46,7 +47,8 @@ pub use error::{
 };
 pub use handle::{Proposed, Raft, StateView};
 pub use leadership::Leadership;
-pub use options::{Engines, Options, Secret, Timing};
+pub use observe::{Observed, StorageObserved};
+pub use options::{Engines, Options, Secret, Timing, Tls};
 pub use state_machine::RequestId;
 pub use status::{MemberStatus, Role, Status};
 pub use type_config::Member;

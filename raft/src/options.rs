@@ -96,29 +96,71 @@ impl Engines {
     }
 }
 
-/// The shared secret of a cluster. Empty where none is configured: then nodes prove nothing, but
-/// cluster and node numbers are checked all the same.
+/// What the nodes of a cluster know each other by: the secret they share and, with mutual TLS,
+/// their certificates. The secret is empty where none is configured: then nodes prove nothing by
+/// it, but cluster and node numbers are checked all the same.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    shared: String,
+    tls: Option<Arc<Tls>>,
+}
+
+/// A node's part in mutual TLS. All in PEM, as read from the files.
+///
+/// This crate makes the connections to other nodes with it. The listener is the node's own, which
+/// has to demand a certificate of the same authority from whoever connects.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// This node's certificate, and behind it those between it and the authority. It must be good
+    /// for both ends of a connection, and name the host of the address that others reach it under.
+    pub certificate: Vec<u8>,
+    /// Its private key.
+    pub key: Vec<u8>,
+    /// The authorities whose certificates the other nodes show; more than one while they change.
+    pub authorities: Vec<u8>,
+}
 
 impl Secret {
     /// A secret as it was configured.
     pub fn new(secret: impl Into<String>) -> Secret {
-        Secret(secret.into())
+        Secret {
+            shared: secret.into(),
+            tls: None,
+        }
+    }
+
+    /// The same with mutual TLS, if there is to be any.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Secret {
+        Secret {
+            tls: tls.map(Arc::new),
+            ..self
+        }
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        self.shared.as_bytes()
+    }
+
+    /// The node's part in mutual TLS, if there is any.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_deref()
     }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() {
+        f.write_str(if self.shared.is_empty() {
             "Secret(none)"
         } else {
             "Secret(…)"
         })
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls(…)")
     }
 }
 

@@ -124,6 +124,21 @@ pub enum Durability {
     Flushed,
 }
 
+/// What an engine holds in memory and has to do, in bytes; all 0 where it has nothing to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Writes that are not in a file yet.
+    pub memtable_bytes: u64,
+    /// Blocks of files that are kept for the next read.
+    pub cache_bytes: u64,
+    /// Files that hold keys and values.
+    pub table_bytes: u64,
+    /// What compaction has yet to rewrite, estimated.
+    pub compaction_pending_bytes: u64,
+    /// Are writes made to wait until compaction or a flush has caught up?
+    pub writes_stopped: bool,
+}
+
 /// An ordered map of bytes on some medium.
 ///
 /// - `write` is atomic: all of its ops or none, also across a crash.
@@ -144,6 +159,11 @@ pub trait Engine: Send + Sync {
     /// Writes a copy of the current state, flushed, into a new directory `dir`, sharing files
     /// where it can. The copy can be opened as an engine of its own.
     fn checkpoint(&self, dir: &Path) -> Result<()>;
+
+    /// What the engine holds in memory and has to do. Cheap: reads no file.
+    fn usage(&self) -> Result<Usage> {
+        Ok(Usage::default())
+    }
 
     /// The value of a key, now. Cheaper than a snapshot for a single key.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>>;

@@ -14,5 +14,5 @@ pub mod memory;
 pub mod rocks;
 
 pub use batch::Batch;
-pub use engine::{Direction, Durability, Engine, KeyRange, Op, Pair, Read, Scan, Snapshot};
+pub use engine::{Direction, Durability, Engine, KeyRange, Op, Pair, Read, Scan, Snapshot, Usage};
 pub use error::{Error, Result};

@@ -6,6 +6,7 @@
 pub mod cell;
 pub mod command;
 pub mod error;
+pub mod histogram;
 pub mod ids;
 pub mod limits;
 pub mod outcome;

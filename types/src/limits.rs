@@ -259,6 +259,20 @@ pub const FORWARD_PART_BYTES: usize = MIB;
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 8_192;
 /// Queries that run at once; others wait.
 pub const QUERIES_RUNNING_MAX: usize = 32;
+/// TLS handshakes at once on the RPC listener. Beyond: connections wait to be accepted.
+pub const TLS_HANDSHAKES_MAX: usize = 512;
+/// How long a TLS handshake may take. Beyond: the connection is closed.
+pub const TLS_HANDSHAKE_MAX_MS: u64 = 10_000;
+/// Topics that `/metrics` shows one by one. Beyond: `duet_topics_left_out` says how many are not.
+pub const METRICS_TOPICS_MAX: usize = 200;
+/// Positions of consumer groups (one for each of a group's partitions) that `/metrics` shows one by
+/// one. Beyond: `duet_topic_groups_left_out` says how many are not.
+pub const METRICS_GROUPS_MAX: usize = 1_000;
+/// How long the text of `/metrics` is given to others who ask.
+pub const METRICS_KEEP_MS: u64 = 250;
+/// Partitions, positions of groups and leases (also those that are only remembered) that are each
+/// read at most for `/metrics`. Beyond: they are not counted.
+pub const METRICS_SCAN_MAX: usize = 20_000;
 /// The listen queue of a socket, in connections.
 pub const LISTEN_BACKLOG: u32 = 4_096;
 /// How long a new HTTP connection may take until its first request is there, headers and all.

@@ -200,7 +200,7 @@ async fn a_query_is_judged_once_it_is_known_who_asks() {
                     .refused(400, "INVALID_INPUT");
             }
         }
-        let metrics = own.agent.api().get_text(&url, "/metrics").await;
+        let metrics = own.agent.api().text_from(&url, "/metrics").await;
         for counted in ["consume", "stream"] {
             let line = format!("_count{{operation=\"{counted}\",status=\"401\"}}");
             assert!(metrics.contains(&line), "{line}");

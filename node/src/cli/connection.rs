@@ -1,5 +1,7 @@
 //! Which cluster a command talks to, and as whom.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use client::Client;
 
@@ -31,6 +33,9 @@ pub struct ConnectionArgs {
     /// Access token, instead of a user and a password
     #[arg(long, env = "DUET_TOKEN", hide_env_values = true, global = true)]
     pub token: Option<String>,
+    /// Authorities (PEM) whose certificates are trusted for https URLs [default: the system's]
+    #[arg(long, env = "DUET_CACERT", value_name = "FILE", global = true)]
+    pub cacert: Option<PathBuf>,
 }
 
 impl ConnectionArgs {
@@ -38,6 +43,12 @@ impl ConnectionArgs {
     pub fn client(&self) -> Result<Client, CliError> {
         // A person is waiting: each node once more at most.
         let mut builder = Client::builder().urls(&self.urls).rounds(2);
+        if let Some(path) = &self.cacert {
+            let pem = std::fs::read(path).map_err(|error| {
+                CliError::Usage(format!("--cacert: cannot read {}: {error}", path.display()))
+            })?;
+            builder = builder.authorities(pem);
+        }
         match (&self.token, &self.user, &self.password) {
             (Some(token), _, _) => builder = builder.token(token),
             (None, user, Some(password)) => {

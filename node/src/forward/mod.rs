@@ -119,6 +119,12 @@ impl Forwarder {
         reply_of(response)
     }
 
+    /// Calls passed on and not answered, over all nodes.
+    pub fn in_flight(&self) -> usize {
+        let streams: Vec<_> = self.streams.lock().values().cloned().collect();
+        streams.iter().map(|(_, stream)| stream.in_flight()).sum()
+    }
+
     /// The stream to a node; a new one if its address changed or the old one broke. None if the
     /// address cannot be one.
     fn stream(&self, node: NodeId, rpc: &str) -> Option<Arc<Stream>> {

@@ -91,6 +91,13 @@ impl Stream {
         self.broken.load(Ordering::Acquire)
     }
 
+    /// Calls that somebody waits for.
+    pub fn in_flight(&self) -> usize {
+        let waiting = self.waiting.lock();
+        let live = |waiting: &&(Waiter, Parts)| matches!(waiting.0, Waiter::Live(..));
+        waiting.values().filter(live).count()
+    }
+
     /// Sends a call and waits for its answer.
     pub async fn call(
         &self,

@@ -12,7 +12,7 @@ use types::{Error, ErrorCode, limits};
 
 use super::call::{Incoming, closing, discard, read_body, response};
 use crate::auth::tokens::TokenType;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics, Scrape};
 use crate::readiness::Readiness;
 use crate::service::call::{Call, ErrorShape, Operation, Reply};
 use crate::service::cluster;
@@ -26,6 +26,8 @@ pub struct Edge {
     pub dispatcher: Dispatcher,
     /// Can the node serve?
     pub readiness: Readiness,
+    /// What `/metrics` answers with.
+    pub scrape: Scrape,
     /// This node.
     pub node_id: u64,
 }
@@ -37,7 +39,7 @@ pub struct Front(Arc<Shared>);
 struct Shared {
     edge: watch::Sender<Option<Edge>>,
     /// What is counted.
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     /// Requests at once; beyond them OVERLOADED.
     requests: Arc<Semaphore>,
 }
@@ -52,17 +54,21 @@ pub enum Content {
     Query(Result<Asked, Error>),
 }
 
-impl Default for Front {
-    fn default() -> Front {
+impl Front {
+    /// Of a node that is starting. `metrics` is what is counted, from the first request on.
+    pub fn new(metrics: Arc<Metrics>) -> Front {
         Front(Arc::new(Shared {
             edge: watch::Sender::new(None),
-            metrics: Metrics::default(),
+            metrics,
             requests: Arc::new(Semaphore::new(limits::REQUESTS_IN_FLIGHT_MAX)),
         }))
     }
-}
 
-impl Front {
+    /// A permit for each request that may still be served at once.
+    pub fn requests(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.requests)
+    }
+
     /// From now on requests are served by `edge`; those that wait, too.
     pub fn open(&self, edge: Edge) {
         self.0.edge.send_replace(Some(edge));
@@ -101,11 +107,16 @@ impl Front {
         self.edge().is_some_and(|edge| edge.readiness.is_stopping())
     }
 
-    /// What is counted, as text.
-    pub async fn metrics(&self) -> String {
-        let edge = self.edge();
-        let readiness = edge.as_ref().map(|edge| &edge.readiness);
-        self.0.metrics.render(readiness).await
+    /// What is counted, and what the node looks like, as text; that of a node which has not started
+    /// yet is short.
+    ///
+    /// # Errors
+    /// INTERNAL_ERROR where the state cannot be read, which ends the node.
+    pub async fn metrics(&self) -> Result<Arc<str>, Error> {
+        match self.edge() {
+            Some(edge) => edge.scrape.render().await,
+            None => Ok(metrics::before_start(&self.0.metrics, &self.0.requests).into()),
+        }
     }
 
     /// Serves a request: who, what, and the answer.
@@ -290,7 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_that_is_starting_says_so() {
-        let front = Front::default();
+        let front = Front::new(Arc::default());
         assert!(
             front
                 .missing()
@@ -303,11 +314,12 @@ mod tests {
             (status, &error["code"]),
             (503, &"CLUSTER_UNAVAILABLE".into())
         );
-        assert!(
-            front
-                .metrics()
-                .await
-                .contains("operation=\"login\",status=\"503\"")
-        );
+        let metrics = front.metrics().await.expect("nothing is read");
+        for line in [
+            "duet_ready 0",
+            "duet_http_request_duration_seconds_count{operation=\"login\",status=\"503\"} 1",
+        ] {
+            assert!(metrics.lines().any(|l| l == line), "{line}: {metrics}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use types::{Error, ErrorCode};
 
 use super::call::{Incoming, closing};
 use super::front::{Content, Front};
+use crate::metrics;
 use crate::service::call::{ErrorShape, Operation};
 use crate::service::topics::Asked;
 
@@ -47,7 +48,7 @@ pub fn router(front: Front) -> Router {
         .route(paths::CLUSTER_DIGEST, get(digest))
         .route(paths::HEALTH, get(health))
         .route(paths::READY, get(ready))
-        .route(paths::METRICS, get(metrics))
+        .route(paths::METRICS, get(show_metrics))
         .route(paths::OPENAPI, get(openapi));
     routes
         .fallback(unknown_path)
@@ -189,9 +190,14 @@ async fn ready(State(front): State<Front>) -> Response {
     (status, axum::Json(body)).into_response()
 }
 
-async fn metrics(State(front): State<Front>) -> Response {
-    let text = front.metrics().await;
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+async fn show_metrics(State(front): State<Front>) -> Response {
+    match front.metrics().await {
+        Ok(text) => {
+            let kind = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
+            (kind, text.to_string()).into_response()
+        }
+        Err(error) => front.refuse(&error, ErrorShape::Plain),
+    }
 }
 
 async fn openapi() -> Response {

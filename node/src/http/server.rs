@@ -1,11 +1,12 @@
-//! The HTTP listener: HTTP/1.1 and h2c.
+//! The HTTP listener: HTTP/1.1 and HTTP/2, with TLS where it is configured, else in clear.
 //!
 //! A connection costs its client nothing, so it is not kept for one that does not ask for anything:
-//! the first request has to be there in time, and on HTTP/1.1 each next one.
+//! the first request has to be there in time, TLS handshake and all, and on HTTP/1.1 each next one.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,13 +20,20 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Sleep;
 use types::limits;
 
+use crate::tls::Acceptor;
+
 /// A bound listener.
-pub struct HttpListener(TcpListener);
+pub struct HttpListener {
+    listener: TcpListener,
+    tls: Option<Acceptor>,
+}
 
 /// Binds a listening socket with a long queue: a thousand clients that connect at once must not
 /// wait for retransmitted SYNs. Must be called on a runtime.
@@ -46,12 +54,26 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 impl HttpListener {
     /// Takes the address. The error names no address; the caller does.
     pub fn bind(address: SocketAddr) -> io::Result<HttpListener> {
-        bind(address).map(HttpListener)
+        bind(address).map(|listener| HttpListener {
+            listener,
+            tls: None,
+        })
+    }
+
+    /// The same with TLS, if there is to be any.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Acceptor>) -> HttpListener {
+        HttpListener { tls, ..self }
+    }
+
+    /// The beginning of its URLs.
+    pub fn scheme(&self) -> &'static str {
+        self.tls.as_ref().map_or("http", |_| "https")
     }
 
     /// Where it listens; with port 0 asked for, the port it got.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.local_addr()
     }
 }
 
@@ -97,13 +119,15 @@ pub struct Serving {
 impl Serving {
     /// Starts to serve.
     pub fn start(listener: HttpListener, router: Router) -> Serving {
-        Serving::start_patiently(listener.0, router, Patience::default())
+        Serving::start_patiently(listener, router, Patience::default())
     }
 
-    fn start_patiently(listener: TcpListener, router: Router, patience: Patience) -> Serving {
+    fn start_patiently(listener: HttpListener, router: Router, patience: Patience) -> Serving {
+        let HttpListener { listener, tls } = listener;
         let (phase, _) = watch::channel(Phase::Open);
         let (open, all_ended) = mpsc::channel(1);
         let connections = Connections {
+            tls,
             builder: builder(patience),
             router,
             first_request: patience.first_request,
@@ -210,6 +234,8 @@ async fn not_accepted(error: &io::Error) {
 /// What all connections share.
 #[derive(Clone)]
 struct Connections {
+    /// None: what is said goes in clear.
+    tls: Option<Acceptor>,
     builder: auto::Builder<TokioExecutor>,
     router: Router,
     first_request: Duration,
@@ -225,6 +251,28 @@ impl Connections {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was not set on a connection");
         }
+        let patience = tokio::time::sleep(self.first_request);
+        tokio::pin!(patience);
+        let Some(tls) = self.tls.take() else {
+            return self.serve_requests(stream, peer, patience).await;
+        };
+        let accepted = tokio::select! {
+            accepted = tls.accept(stream) => accepted,
+            () = patience.as_mut() => return asked_for_nothing(peer),
+            // It has asked for nothing that would have to be answered.
+            () = reached(&mut self.phase, |phase| *phase == Phase::Closing) => return,
+        };
+        match accepted {
+            Ok(stream) => self.serve_requests(stream, peer, patience).await,
+            Err(error) => tls.say(peer, &error),
+        }
+    }
+
+    /// Serves the requests of a connection, the first of which comes before `patience` ends.
+    async fn serve_requests<S>(mut self, stream: S, peer: SocketAddr, mut patience: Pin<&mut Sleep>)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let asked = Arc::new(AtomicBool::new(false));
         let service = {
             let (asked, router) = (Arc::clone(&asked), TowerToHyperService::new(self.router));
@@ -236,8 +284,7 @@ impl Connections {
             })
         };
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
-        let patience = tokio::time::sleep(self.first_request);
-        tokio::pin!(connection, patience);
+        tokio::pin!(connection);
         let mut closing = false;
         loop {
             tokio::select! {
@@ -249,8 +296,7 @@ impl Connections {
                 }
                 () = patience.as_mut(), if !patience.is_elapsed() => {
                     if !asked.load(Ordering::Relaxed) {
-                        tracing::debug!(%peer, "a connection asked for nothing; it is closed");
-                        return;
+                        return asked_for_nothing(peer);
                     }
                 }
                 () = reached(&mut self.phase, |phase| *phase == Phase::Closing), if !closing => {
@@ -262,6 +308,10 @@ impl Connections {
     }
 }
 
+fn asked_for_nothing(peer: SocketAddr) {
+    tracing::debug!(%peer, "a connection asked for nothing; it is closed");
+}
+
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
@@ -269,14 +319,24 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::tls::tests::certificate;
 
     const SHORT: Duration = Duration::from_millis(50);
     const LONG: Duration = Duration::from_secs(3_600);
 
     /// A server of `router`, and its address.
     fn start(router: Router, patience: Patience) -> (SocketAddr, Serving) {
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
-        let address = listener.local_addr().expect("has an address");
+        start_with(None, router, patience)
+    }
+
+    fn start_with(
+        tls: Option<Acceptor>,
+        router: Router,
+        patience: Patience,
+    ) -> (SocketAddr, Serving) {
+        let listener = HttpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
+        let listener = listener.with_tls(tls);
+        let address = listener.address().expect("has an address");
         (
             address,
             Serving::start_patiently(listener, router, patience),
@@ -330,6 +390,53 @@ mod tests {
             answer.starts_with("HTTP/1.1 200 OK") && answer.contains("127.0.0.1"),
             "{answer}"
         );
+    }
+
+    #[tokio::test]
+    async fn with_tls_a_connection_that_asks_for_nothing_is_closed_too() {
+        let (tls, client) = certificate();
+        let patience = Patience {
+            first_request: SHORT,
+            next_request: LONG,
+        };
+        let acceptor = Acceptor::http(&tls).expect("a certificate");
+        let (address, _serving) = start_with(Some(acceptor), hello(), patience);
+        let mut silent = TcpStream::connect(address).await.expect("connects");
+        assert_eq!(read_to_end(&mut silent).await, "");
+        let stream = TcpStream::connect(address).await.expect("connects");
+        let name = "localhost".try_into().expect("a name");
+        // On a slow machine not even the handshake is in time.
+        if let Ok(mut shaken) = client.connect(name, stream).await {
+            let mut answer = Vec::new();
+            // It ends without TLS's own farewell.
+            drop(shaken.read_to_end(&mut answer).await);
+            assert_eq!(answer, b"");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handshake_under_way_holds_up_nobody_nor_the_servers_end() {
+        let (tls, client) = certificate();
+        let patience = Patience {
+            first_request: LONG,
+            next_request: LONG,
+        };
+        let acceptor = Acceptor::http(&tls).expect("a certificate");
+        let (address, serving) = start_with(Some(acceptor), hello(), patience);
+        let mut silent = TcpStream::connect(address).await.expect("connects");
+        let stream = TcpStream::connect(address).await.expect("connects");
+        let name = "localhost".try_into().expect("a name");
+        let mut stream = client.connect(name, stream).await.expect("shakes hands");
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.expect("writes");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("reads");
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK") && answer.contains("127.0.0.1"),
+            "{answer}"
+        );
+        serving.end(Duration::ZERO, LONG).await;
+        assert_eq!(read_to_end(&mut silent).await, "");
     }
 
     #[tokio::test]
@@ -409,8 +516,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_connected_when_the_listener_closes_is_answered() {
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
-        let address = listener.local_addr().expect("has an address");
+        let listener = HttpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("binds");
+        let address = listener.address().expect("has an address");
         // In the queue before anybody accepts.
         let mut waits = TcpStream::connect(address).await.expect("it listens");
         let serving = Serving::start_patiently(listener, hello(), Patience::default());

@@ -41,7 +41,7 @@ pub async fn identity(
             _ => Ok(identity),
         };
     }
-    let secret = Secret::new(config.cluster_secret.clone());
+    let secret = config.secret();
     let identity = match &config.begin {
         Begin::Refuse => {
             return Err(ServeError::new(format!(

@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use raft::rpc::RpcService;
-use raft::{Member, Options, Raft, Removed, Secret, Stopped};
+use raft::{Member, Options, Raft, Removed, Stopped};
 use sql::{Catalog, Inject, Planner, QueryEngine};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::TcpIncoming;
 
 use crate::auth::passwords::{Hasher, PasswordWork};
@@ -26,6 +28,7 @@ use crate::fatal::FatalReporter;
 use crate::forward::{self, Forwarded, Forwarder};
 use crate::http::{self, Edge, Front, HttpListener};
 use crate::inject::{ClusterFacts, Ids};
+use crate::metrics::{Metrics, Scrape, Sources};
 use crate::readiness::Readiness;
 use crate::service::access::Access;
 use crate::service::auth::AuthService;
@@ -35,6 +38,7 @@ use crate::service::digest::DigestService;
 use crate::service::dispatch::{Dispatcher, Services};
 use crate::service::sql::SqlService;
 use crate::service::topics::TopicService;
+use crate::tls::{self, Acceptor};
 
 /// Threads for consensus, replication and RPC; the log writer and apply have threads of their own.
 const RAFT_THREADS: usize = 2;
@@ -95,19 +99,23 @@ fn start_runtimes(config: Config) -> Result<(), ServeError> {
 }
 
 async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeError> {
+    let (http_tls, rpc_tls) = acceptors(&config)?;
     let http = HttpListener::bind(config.http).map_err(|e| taken("HTTP", config.http, &e))?;
+    let http = http.with_tls(http_tls);
     let rpc = http::bind(config.rpc).map_err(|e| taken("RPC", config.rpc, &e))?;
     let address = http.address().map_err(|e| taken("HTTP", config.http, &e))?;
-    let member = own_member(&config, address, &rpc)?;
+    let url = format!("{}://{address}", http.scheme());
+    let member = own_member(&config, url_of(http.scheme(), address), &rpc)?;
     let dir = DataDir::open(&config.data_dir)?;
     // Whoever watches over this node may ask how it is doing before it can serve.
-    let front = Front::default();
+    let metrics = Arc::new(Metrics::default());
+    let front = Front::new(metrics.clone());
     let http = http::Serving::start(http, http::router(front.clone()));
     // Other nodes may ask who is there before this one belongs to a cluster.
-    let rpc_service = RpcService::new(Secret::new(config.cluster_secret.clone()));
+    let rpc_service = RpcService::new(config.secret());
     let forwarded = Forwarded::default();
     let handle = raft_runtime.handle();
-    let stop_rpc = serve_rpc(rpc, rpc_service.clone(), forwarded.clone(), handle);
+    let stop_rpc = serve_rpc(rpc, rpc_tls, rpc_service.clone(), forwarded.clone(), handle);
     let identity = begin::identity(&config, &dir, &member, &rpc_service, handle).await?;
 
     let raft = start_raft(&config, &dir, &identity, member, handle).await?;
@@ -115,15 +123,24 @@ async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeE
     let consensus = Consensus::new(raft.clone(), fatal);
     let catalog = Catalog::new();
     let facts = Arc::new(ClusterFacts::new(catalog.clone()));
-    let dispatcher = services(&config, &consensus, &identity, catalog, &facts);
+    let dispatcher = services(&config, &consensus, &identity, &catalog, &facts, &metrics);
     forwarded.serve_with(dispatcher.clone(), tokio::runtime::Handle::current());
     rpc_service.attach(&raft);
 
     let readiness = Readiness::new(raft.clone());
+    let scrape = Scrape::new(Sources {
+        metrics,
+        readiness: readiness.clone(),
+        consensus: consensus.clone(),
+        catalog,
+        dispatcher: dispatcher.clone(),
+        requests: front.requests(),
+    });
     let topics = dispatcher.topics().clone();
     front.open(Edge {
         dispatcher,
         readiness: readiness.clone(),
+        scrape,
         node_id: identity.node_id,
     });
     tokio::spawn(facts::keep(raft.clone(), facts));
@@ -133,7 +150,7 @@ async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeE
         identity,
         config.root_password,
     ));
-    tokio::spawn(become_ready(consensus.clone(), readiness.clone(), address));
+    tokio::spawn(become_ready(consensus.clone(), readiness.clone(), url));
 
     let seeds = config.begin.nodes().to_vec();
     let ended = tokio::select! {
@@ -179,22 +196,28 @@ async fn stay_member(raft: &Raft, seeds: &[String]) -> Result<(), ServeError> {
     }
 }
 
+/// What makes TLS of connections to the HTTP and to the RPC listener, where that is configured.
+fn acceptors(config: &Config) -> Result<(Option<Acceptor>, Option<Acceptor>), ServeError> {
+    let wrong = |error: tls::TlsError| ServeError::new(error.to_string());
+    let http = config.http_tls.as_ref().map(Acceptor::http).transpose();
+    let rpc = config.rpc_tls.as_ref().map(Acceptor::rpc).transpose();
+    Ok((http.map_err(wrong)?, rpc.map_err(wrong)?))
+}
+
 fn taken(what: &str, address: SocketAddr, error: &io::Error) -> ServeError {
     ServeError::new(format!("cannot listen for {what} on {address}: {error}"))
 }
 
-/// What the cluster is told of this node. A port of 0 has become a real one by now.
-fn own_member(config: &Config, http: SocketAddr, rpc: &TcpListener) -> Result<Member, ServeError> {
+/// What the cluster is told of this node: that clients reach it under `http` unless it was told
+/// otherwise. A port of 0 has become a real one by now.
+fn own_member(config: &Config, http: String, rpc: &TcpListener) -> Result<Member, ServeError> {
     let rpc = rpc.local_addr().map_err(|e| taken("RPC", config.rpc, &e))?;
     Ok(Member {
         rpc: config
             .advertise_rpc
             .clone()
             .unwrap_or_else(|| rpc.to_string()),
-        http: config
-            .advertise_http
-            .clone()
-            .unwrap_or_else(|| url_of(http)),
+        http: config.advertise_http.clone().unwrap_or(http),
         version: env!("CARGO_PKG_VERSION").into(),
         voter_wanted: !config.learner,
         apply_version: types::command::APPLY_VERSION,
@@ -203,11 +226,11 @@ fn own_member(config: &Config, http: SocketAddr, rpc: &TcpListener) -> Result<Me
 
 /// Under which URL a node is reached that was told of none. One on all addresses, which nobody can
 /// join (or the configuration would have been refused), is reached on this machine.
-fn url_of(mut http: SocketAddr) -> String {
+fn url_of(scheme: &str, mut http: SocketAddr) -> String {
     if http.ip().is_unspecified() {
         http.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    format!("http://{http}")
+    format!("{scheme}://{http}")
 }
 
 async fn start_raft(
@@ -222,7 +245,7 @@ async fn start_raft(
         identity.cluster_id.clone(),
         dir.raft(),
         member,
-        Secret::new(config.cluster_secret.clone()),
+        config.secret(),
         runtime.clone(),
     );
     options.disk = crate::disk::measure(&config.data_dir, config.disk_reserve_bytes);
@@ -236,8 +259,9 @@ pub fn services(
     config: &Config,
     consensus: &Consensus,
     identity: &Identity,
-    catalog: Catalog,
+    catalog: &Catalog,
     facts: &Arc<ClusterFacts>,
+    metrics: &Arc<Metrics>,
 ) -> Dispatcher {
     let access = Access::new(consensus.clone(), catalog.clone());
     let entropy = Arc::new(Ids::new(identity.node_id));
@@ -258,6 +282,7 @@ pub fn services(
         access.clone(),
         catalog.clone(),
         Duration::from_millis(config.long_poll_max_ms),
+        metrics.clone(),
     );
     let sql = SqlService::new(
         consensus.clone(),
@@ -265,9 +290,15 @@ pub fn services(
         catalog.clone(),
         Arc::new(planner),
         topics.clone(),
+        metrics.clone(),
+    );
+    let auth = AuthService::new(
+        consensus.clone(),
+        access.clone(),
+        catalog.clone(),
+        passwords,
     );
     let digest = DigestService::new(consensus.clone(), access.clone(), catalog.clone());
-    let auth = AuthService::new(consensus.clone(), access.clone(), catalog, passwords);
     let cluster = ClusterService::new(consensus.clone(), access);
     let forwarder = Forwarder::new(consensus.raft().peers().clone());
     Dispatcher::new(
@@ -286,19 +317,30 @@ pub fn services(
 /// Serves other nodes, on the runtime of consensus; until the returned end is dropped.
 fn serve_rpc(
     listener: TcpListener,
+    tls: Option<Acceptor>,
     service: RpcService,
     forwarded: Forwarded,
     runtime: &tokio::runtime::Handle,
 ) -> oneshot::Sender<()> {
     let forward = forward::service(forwarded, service.guard());
     let (stop, stopped) = oneshot::channel::<()>();
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     runtime.spawn(async move {
         let server = raft::rpc::server()
             .add_service(service)
             .add_service(forward);
         let stopped = async { drop(stopped.await) };
-        if let Err(error) = server.serve_with_incoming_shutdown(incoming, stopped).await {
+        let served = match tls {
+            Some(tls) => {
+                let incoming = ReceiverStream::new(tls::connections(listener, tls))
+                    .map(|(connection, _)| Ok::<_, io::Error>(connection));
+                server.serve_with_incoming_shutdown(incoming, stopped).await
+            }
+            None => {
+                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+                server.serve_with_incoming_shutdown(incoming, stopped).await
+            }
+        };
+        if let Err(error) = served {
             tracing::error!(%error, "the RPC listener failed");
         }
     });
@@ -326,7 +368,7 @@ async fn unfounded(founding: tokio::task::JoinHandle<Result<(), types::Error>>) 
 }
 
 /// Waits until this node has applied what is committed now, and says so.
-async fn become_ready(consensus: Consensus, readiness: Readiness, http: SocketAddr) {
+async fn become_ready(consensus: Consensus, readiness: Readiness, url: String) {
     if consensus.raft().recovered().await.is_err() {
         return;
     }
@@ -349,7 +391,7 @@ async fn become_ready(consensus: Consensus, readiness: Readiness, http: SocketAd
         drop(tokio::time::timeout(Duration::from_millis(50), applied.changed()).await);
     }
     readiness.set_caught_up();
-    tracing::info!(http = %format!("http://{http}"), "ready to serve");
+    tracing::info!(http = %url, "ready to serve");
     stay_ready(&consensus, &readiness).await;
 }
 

@@ -70,6 +70,11 @@ impl Dispatcher {
         &self.services.topics
     }
 
+    /// Calls that were passed on and are not answered.
+    pub fn forwarded_in_flight(&self) -> usize {
+        self.forwarder.in_flight()
+    }
+
     /// Serves a client's call. Always an answer; an error has the operation's shape.
     pub async fn serve(&self, call: Call) -> Reply {
         let began = Instant::now();
@@ -410,7 +415,14 @@ mod tests {
             let catalog = Catalog::new();
             let facts = Arc::new(ClusterFacts::new(catalog.clone()));
             Node {
-                dispatcher: crate::serve::services(&config, &consensus, &identity, catalog, &facts),
+                dispatcher: crate::serve::services(
+                    &config,
+                    &consensus,
+                    &identity,
+                    &catalog,
+                    &facts,
+                    &Arc::default(),
+                ),
                 raft,
                 _directory: directory,
             }

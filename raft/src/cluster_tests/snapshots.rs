@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use openraft::network::{NetSnapshot, RPCOption, RaftNetworkFactory};
@@ -157,7 +158,7 @@ async fn a_transfer_goes_on_where_the_last_one_broke_off() {
 
     // The next attempt sends the rest.
     let meta = snapshot.meta().unwrap();
-    let mut client = Network::new(1, peers)
+    let mut client = Network::new(1, peers, Arc::default())
         .new_snapshot_client(2, &member(second.address))
         .await;
     let never = std::future::pending();

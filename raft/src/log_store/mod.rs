@@ -34,6 +34,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use storage::keys::log as keys;
 use storage::{Direction, Engine, Read};
 use tokio::sync::{mpsc, oneshot, watch};
+use types::histogram::{COUNTS, DURATIONS_NS, Distribution, Histogram};
 use types::ids::LogIndex;
 use types::limits::{APPLY_RUN_MAX_BYTES, LOG_WRITER_QUEUE_MAX, REPLICATION_READ_MAX_BYTES};
 
@@ -71,16 +72,15 @@ struct Shared {
 }
 
 /// What the log has written since the process started.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counters {
-    entries: AtomicU64,
-    writes: AtomicU64,
     bytes: AtomicU64,
-    write_nanos: AtomicU64,
+    write_times: Histogram,
+    write_entries: Histogram,
 }
 
 /// What the log has written since the process started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogCounters {
     /// Entries appended.
     pub entries: u64,
@@ -88,17 +88,28 @@ pub struct LogCounters {
     pub writes: u64,
     /// Bytes of the entries.
     pub bytes: u64,
-    /// Time in those writes, fsync included.
-    pub write_time: Duration,
+    /// How long those writes took, fsync included, in ns.
+    pub write_times: Distribution,
+    /// How many entries each of them held.
+    pub write_entries: Distribution,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            bytes: AtomicU64::new(0),
+            write_times: Histogram::new(DURATIONS_NS),
+            write_entries: Histogram::new(COUNTS),
+        }
+    }
 }
 
 impl Counters {
     fn add_write(&self, entries: u64, bytes: u64, took: Duration) {
-        self.entries.fetch_add(entries, Ordering::Relaxed);
-        self.writes.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.write_entries.observe(entries);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.write_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.write_times.observe(nanos);
     }
 }
 
@@ -419,12 +430,20 @@ impl LogHandle {
     /// What was written so far.
     pub fn counters(&self) -> LogCounters {
         let counters = &self.shared.counters;
+        let write_times = counters.write_times.read();
+        let write_entries = counters.write_entries.read();
         LogCounters {
-            entries: counters.entries.load(Ordering::Relaxed),
-            writes: counters.writes.load(Ordering::Relaxed),
+            entries: write_entries.sum,
+            writes: write_times.count(),
             bytes: counters.bytes.load(Ordering::Relaxed),
-            write_time: Duration::from_nanos(counters.write_nanos.load(Ordering::Relaxed)),
+            write_times,
+            write_entries,
         }
+    }
+
+    /// What the engine says of itself.
+    pub(crate) fn usage(&self) -> storage::Result<storage::Usage> {
+        self.shared.engine.usage()
     }
 
     /// Bytes of the entries after `index`, or of all if there is no index; up to 1 MiB too many.

@@ -12,6 +12,7 @@ mod append;
 mod snapshot;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
@@ -32,6 +33,7 @@ use types::ids::NodeId;
 
 use self::peers::{Lane, Peer, Peers};
 use self::snapshot::SendError;
+use crate::observe::Events;
 use crate::rpc::{convert, messages, path};
 use crate::type_config::{Member, Snapshot, SnapshotData, TypeConfig, Vote};
 
@@ -39,11 +41,16 @@ use crate::type_config::{Member, Snapshot, SnapshotData, TypeConfig, Vote};
 pub(crate) struct Network {
     node_id: NodeId,
     peers: Peers,
+    events: Arc<Events>,
 }
 
 impl Network {
-    pub(crate) fn new(node_id: NodeId, peers: Peers) -> Network {
-        Network { node_id, peers }
+    pub(crate) fn new(node_id: NodeId, peers: Peers, events: Arc<Events>) -> Network {
+        Network {
+            node_id,
+            peers,
+            events,
+        }
     }
 
     fn connection(&self, target: NodeId, member: &Member, lane: Lane) -> Connection {
@@ -53,6 +60,7 @@ impl Network {
             rpc: member.rpc.clone(),
             lane,
             peers: self.peers.clone(),
+            events: Arc::clone(&self.events),
             failed_opens: 0,
         }
     }
@@ -82,6 +90,7 @@ pub(crate) struct Connection {
     rpc: String,
     lane: Lane,
     peers: Peers,
+    events: Arc<Events>,
     /// Streams that could not be opened since the last one that could.
     failed_opens: u32,
 }
@@ -245,7 +254,12 @@ impl NetSnapshot<TypeConfig> for Connection {
         };
         let timeout = option.soft_ttl();
         let too_long = || Err(Status::deadline_exceeded("snapshot").into());
-        match answer.unwrap_or_else(|_| too_long()) {
+        let answer = answer.unwrap_or_else(|_| too_long());
+        Events::count(match &answer {
+            Ok(_) => &self.events.snapshots_sent,
+            Err(_) => &self.events.snapshots_not_sent,
+        });
+        match answer {
             Ok(vote) => Ok(SnapshotResponse::new(vote)),
             Err(SendError::Status(status)) => Err(self
                 .error(RPCTypes::InstallSnapshot, timeout, &status)

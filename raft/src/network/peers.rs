@@ -1,6 +1,7 @@
 //! Connections to other nodes, with the proof that goes with every call.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use tokio::runtime::Handle;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::BinaryMetadataValue;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 use types::ids::NodeId;
 use types::limits::RPC_MESSAGE_MAX_BYTES;
 
 use super::addresses::Addresses;
+use crate::options::Tls;
 use crate::rpc::auth::{HandshakeRequest, HandshakeResponse, Identity, SESSION_KEY};
 use crate::rpc::path;
 
@@ -73,12 +75,16 @@ struct SessionSlot {
     value: Mutex<Option<BinaryMetadataValue>>,
     /// Held while hands are shaken, so that it happens once for all who wait.
     shaking: tokio::sync::Mutex<()>,
+    /// That there is no TLS with the node has been logged.
+    warned: AtomicBool,
 }
 
 /// One other node at one address. Cheap to make and to clone; connects when it is first used.
 #[derive(Clone)]
 pub struct Peer {
     target: NodeId,
+    /// Where it is asked; only for messages.
+    address: Arc<str>,
     channel: Channel,
     session: Arc<SessionSlot>,
     peers: Arc<PeersShared>,
@@ -115,6 +121,7 @@ impl Peers {
         let session = slot.1.clone();
         Ok(Peer {
             target,
+            address: address.into(),
             channel,
             session,
             peers: self.shared.clone(),
@@ -133,8 +140,17 @@ impl Peers {
         {
             return Ok(link.channel.clone());
         }
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| Status::invalid_argument(format!("address {address}: {error}")))?
+        let tls = self.shared.identity.secret.tls();
+        let scheme = tls.map_or("http", |_| "https");
+        let impossible = |error: tonic::transport::Error| {
+            Status::invalid_argument(format!("address {address}: {}", chain(&error)))
+        };
+        let mut endpoint =
+            Endpoint::from_shared(format!("{scheme}://{address}")).map_err(impossible)?;
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls_config(client_tls(tls)).map_err(impossible)?;
+        }
+        let endpoint = endpoint
             .tcp_nodelay(true)
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
@@ -198,7 +214,7 @@ impl Peer {
             .await;
         answer
             .map(tonic::Response::into_inner)
-            .inspect_err(|status| self.judge(status))
+            .map_err(|status| self.failed(status))
     }
 
     /// A stream of questions and one of answers, open within `timeout`.
@@ -221,7 +237,7 @@ impl Peer {
                 .await;
             answers
                 .map(tonic::Response::into_inner)
-                .inspect_err(|status| self.judge(status))
+                .map_err(|status| self.failed(status))
         };
         tokio::time::timeout(timeout, open)
             .await
@@ -246,7 +262,7 @@ impl Peer {
             .await;
         answer
             .map(tonic::Response::into_inner)
-            .inspect_err(|status| self.judge(status))
+            .map_err(|status| self.failed(status))
     }
 
     /// To be told of the status a call or stream ended with: where it says that the node has
@@ -255,6 +271,11 @@ impl Peer {
         if status.code() == Code::Unauthenticated {
             *lock(&self.session.value) = None;
         }
+    }
+
+    fn failed(&self, status: Status) -> Status {
+        self.judge(&status);
+        self.explained(status)
     }
 
     async fn proven<T>(&self, message: T) -> Result<Request<T>, Status> {
@@ -292,10 +313,12 @@ impl Peer {
             let path = PathAndQuery::from_static(path::HANDSHAKE);
             grpc.unary(Request::new(request.clone()), path, codec).await
         };
-        let response = tokio::time::timeout(HANDSHAKE_TIMEOUT, ask)
-            .await
-            .unwrap_or_else(|_| Err(timed_out(HANDSHAKE_TIMEOUT)))?
+        let answer = tokio::time::timeout(HANDSHAKE_TIMEOUT, ask).await;
+        let answer = answer.unwrap_or_else(|_| Err(timed_out(HANDSHAKE_TIMEOUT)));
+        let response = answer
+            .map_err(|status| self.explained(status))?
             .into_inner();
+        self.session.warned.store(false, Ordering::Relaxed);
         let value = identity.session(request, response).map_err(|error| {
             tracing::warn!(target_node = self.target, %error, "handshake failed");
             Status::failed_precondition(error.to_string())
@@ -304,15 +327,72 @@ impl Peer {
         Ok(value)
     }
 
+    /// A failure of the connection with its cause, which tonic leaves out of the message.
+    fn explained(&self, status: Status) -> Status {
+        match std::error::Error::source(&status) {
+            Some(source) => self.caused(status.code(), chain(source)),
+            // What the other node answered says it all.
+            None => status,
+        }
+    }
+
+    /// A failure of TLS is final: no later try mends a certificate. It is logged once for each time
+    /// it begins.
+    fn caused(&self, code: Code, cause: String) -> Status {
+        if !is_tls_failure(&cause) {
+            return Status::new(code, cause);
+        }
+        let (target, address) = (self.target, &self.address);
+        if !self.session.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(target_node = target, %address, %cause, "no TLS with the node");
+        }
+        Status::failed_precondition(format!("no TLS with {address}: {cause}"))
+    }
+
     async fn grpc(&self) -> Result<Grpc<Channel>, Status> {
         let mut grpc = Grpc::new(self.channel.clone())
             .max_decoding_message_size(RPC_MESSAGE_MAX_BYTES)
             .max_encoding_message_size(RPC_MESSAGE_MAX_BYTES);
         grpc.ready()
             .await
-            .map_err(|error| Status::unavailable(error.to_string()))?;
+            .map_err(|error| self.caused(Code::Unavailable, chain(&error)))?;
         Ok(grpc)
     }
+}
+
+/// How this node meets another with mutual TLS: it shows its certificate, and wants one that names
+/// the host of the address, by the cluster's authorities.
+fn client_tls(tls: &Tls) -> ClientTlsConfig {
+    ClientTlsConfig::new()
+        .identity(transport::Identity::from_pem(&tls.certificate, &tls.key))
+        .ca_certificate(Certificate::from_pem(&tls.authorities))
+        .timeout(HANDSHAKE_TIMEOUT)
+}
+
+/// An error with what caused it, outermost first, each said once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// Is this how rustls says that the two ends do not trust each other, or that one of them speaks no
+/// TLS? The error itself is out of reach behind those of HTTP/2.
+fn is_tls_failure(cause: &str) -> bool {
+    [
+        "invalid peer certificate",
+        "received fatal alert",
+        "received corrupt message",
+    ]
+    .iter()
+    .any(|words| cause.contains(words))
 }
 
 fn timed_out(timeout: Duration) -> Status {

@@ -10,6 +10,7 @@ use storage::Batch;
 use storage::keys::meta;
 use tokio::sync::{mpsc, oneshot};
 use types::command::{CommandKind, CompareDigest, Entry};
+use types::histogram::{COUNTS, DURATIONS_NS, Distribution, Histogram};
 use types::ids::{LogIndex, NodeId};
 use types::outcome::Outcome;
 
@@ -40,37 +41,54 @@ pub(super) enum Job {
 pub(super) type Done = oneshot::Sender<Result<(), StateMachineError>>;
 
 /// What apply has done since the process started.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counters {
-    runs: AtomicU64,
-    entries: AtomicU64,
-    nanos: AtomicU64,
+    run_times: Histogram,
+    run_entries: Histogram,
+    /// Snapshots of other nodes that became this node's state.
+    snapshots_installed: AtomicU64,
 }
 
 /// What apply has done since the process started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApplyCounters {
     /// Runs: batches written.
     pub runs: u64,
     /// Entries in them.
     pub entries: u64,
-    /// Time spent on them, the write included.
-    pub time: Duration,
+    /// How long each run took, its write included, in ns.
+    pub run_times: Distribution,
+    /// How many entries each run held.
+    pub run_entries: Distribution,
+    /// Snapshots of other nodes that became this node's state.
+    pub snapshots_installed: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            run_times: Histogram::new(DURATIONS_NS),
+            run_entries: Histogram::new(COUNTS),
+            snapshots_installed: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Counters {
     fn add(&self, entries: usize, took: Duration) {
-        self.runs.fetch_add(1, Ordering::Relaxed);
-        self.entries.fetch_add(entries as u64, Ordering::Relaxed);
+        self.run_entries.observe(entries as u64);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.run_times.observe(nanos);
     }
 
     pub(super) fn read(&self) -> ApplyCounters {
+        let (run_times, run_entries) = (self.run_times.read(), self.run_entries.read());
         ApplyCounters {
-            runs: self.runs.load(Ordering::Relaxed),
-            entries: self.entries.load(Ordering::Relaxed),
-            time: Duration::from_nanos(self.nanos.load(Ordering::Relaxed)),
+            runs: run_times.count(),
+            entries: run_entries.sum,
+            run_times,
+            run_entries,
+            snapshots_installed: self.snapshots_installed.load(Ordering::Relaxed),
         }
     }
 }
@@ -243,6 +261,9 @@ impl Machine {
         self.members = self.applied.members();
         self.store.recent().reset(self.applied.index());
         self.store.digests().reset();
+        self.counters
+            .snapshots_installed
+            .fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -169,6 +169,17 @@ impl StateStore {
         &self.snapshots
     }
 
+    /// What the engine says of itself.
+    pub(crate) fn usage(&self) -> storage::Result<storage::Usage> {
+        let generation = self.read(|current| Arc::clone(&current.generation));
+        generation.engine.usage()
+    }
+
+    /// The directory that holds this one's, the log's and the snapshots'.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.dir.parent().unwrap_or(&self.dir)
+    }
+
     /// Puts all that was applied on the disk. Blocks on it.
     pub fn flush(&self) -> storage::Result<()> {
         let generation = self.read(|current| Arc::clone(&current.generation));

@@ -15,9 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     ColumnFamily, DB, DEFAULT_COLUMN_FAMILY_NAME, FlushOptions, WriteBatch, WriteOptions,
+    properties,
 };
 
-use crate::engine::{Durability, Engine, KeyRange, Op, Snapshot};
+use crate::engine::{Durability, Engine, KeyRange, Op, Snapshot, Usage};
 use crate::error::{Error, Result};
 use crate::files::{sync_dir, sync_parent};
 use crate::keys::{Family, Kind};
@@ -110,6 +111,10 @@ impl Engine for RocksEngine {
         self.unless_failed(|database| database.checkpoint(dir))
     }
 
+    fn usage(&self) -> Result<Usage> {
+        self.database.usage()
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let database = &self.database;
         let family = database.family_of(key)?;
@@ -185,6 +190,25 @@ impl Database {
         format::write(dir, self.role)?;
         sync_dir(dir)?;
         sync_parent(dir)
+    }
+
+    fn usage(&self) -> Result<Usage> {
+        let mut usage = Usage::default();
+        for name in options::family_names(self.role) {
+            let family = self.family(name)?;
+            let property = |name| -> Result<u64> {
+                let value = self.db.property_int_value_cf(family, name);
+                Ok(value.map_err(|e| database_error("ask", &e))?.unwrap_or(0))
+            };
+            usage.memtable_bytes += property(properties::CUR_SIZE_ALL_MEM_TABLES)?;
+            usage.table_bytes += property(properties::TOTAL_SST_FILES_SIZE)?;
+            usage.compaction_pending_bytes +=
+                property(properties::ESTIMATE_PENDING_COMPACTION_BYTES)?;
+            usage.writes_stopped |= property(properties::IS_WRITE_STOPPED)? > 0;
+            // The families share one cache, so each of them says the whole of it.
+            usage.cache_bytes = property(properties::BLOCK_CACHE_USAGE)?;
+        }
+        Ok(usage)
     }
 
     /// The column family a key lives in.

@@ -4,7 +4,7 @@ use storage::keys::{self, Kind};
 use storage::{Direction, KeyRange, Read};
 use types::ids::{Offset, PartitionId, TopicId, WallTimeUs};
 
-use super::record::{self, Cursor};
+use super::record::{self, Cursor, LeaseRecord};
 use crate::Tail;
 
 /// Where a group is in a partition.
@@ -53,6 +53,19 @@ pub fn positions<'a>(
             let cursor: Cursor = record::decode(&key, &stored)?;
             Ok(described(topic_id, group, partition, &cursor))
         })
+}
+
+/// How many leases hold at least one message, over all groups. Looks at `max` at most, those that
+/// are remembered though all of theirs is acked among them.
+pub fn leases(read: &dyn Read, max: usize) -> storage::Result<usize> {
+    let all = KeyRange::prefix(&Kind::Lease.prefix());
+    let mut count = 0;
+    for pair in read.scan(&all, Direction::Forward).take(max) {
+        let (key, stored) = pair?;
+        let lease: LeaseRecord = record::decode(&key, &stored)?;
+        count += usize::from(lease.held > 0);
+    }
+    Ok(count)
 }
 
 /// The position of one group in one partition, if it has one.

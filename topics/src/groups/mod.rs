@@ -56,7 +56,7 @@ mod tests;
 pub use ack::ack;
 pub use claim::claim;
 pub use demand::{Demand, demand};
-pub use describe::{GroupPosition, position, positions};
+pub use describe::{GroupPosition, leases, position, positions};
 pub use extend::extend;
 pub use nack::nack;
 pub use release::release;

@@ -60,7 +60,7 @@ impl<'a> Batch<'a> {
         let mut next = 0;
         while next < self.statements.len() {
             next = match self.step(next).await {
-                Ok(after) => after,
+                Ok(after) => self.counted(next, after),
                 Err((at, failure)) => return Err(self.failed(at, failure)),
             };
         }
@@ -80,6 +80,14 @@ impl<'a> Batch<'a> {
             undelivered: OnUndelivered::all(watches),
             ..reply
         })
+    }
+
+    /// Counts the statements from `first` to before `after`, which have run; returns `after`.
+    fn counted(&self, first: usize, after: usize) -> usize {
+        for statement in &self.statements[first..after] {
+            self.service.metrics.statement_done(statement.kind());
+        }
+        after
     }
 
     /// Runs the statement at `at`, or the transaction that begins there; returns what comes next.
@@ -209,6 +217,8 @@ impl<'a> Batch<'a> {
             Failure::NotLeader => no_leader(),
             Failure::Lost(error) | Failure::Error(error) => error,
         };
+        let kind = self.statements.get(at).map(Statement::kind);
+        self.service.metrics.statement_failed(kind, error.code);
         error.maybe_applied |= committed && !repeatable && error.retryable();
         Failure::Error(error.at_statement(statement))
     }

@@ -132,7 +132,8 @@ impl Batch<'_> {
         let granted = fetch::fetch_granted(&*view.state, id, &grant.grant(), CONSUME_MAX_BYTES);
         let (messages, left) = self.service.consensus.stored(granted)?;
         let rows = self.rows(&found.record, grant.partition, &messages, &view)?;
-        let unshown = messages.get(rows.len()).map(|message| message.offset);
+        let shown = rows.len();
+        let unshown = messages.get(shown).map(|message| message.offset);
         if let Some(from_offset) = unshown.or(left) {
             let rest = ReleaseRequest {
                 from_offset,
@@ -144,6 +145,7 @@ impl Batch<'_> {
         let mut json = render::result(&answer(rows), user, self.room())?;
         json.push_str(",\"lease_id\":");
         push_json_string(&mut json, &grant.lease_id);
+        self.service.metrics.delivered(shown);
         self.held.push(held);
         Ok(Fragment {
             json,

@@ -29,6 +29,7 @@ use super::call::{Call, Caller, Failure, Reply};
 use super::consensus::{Consensus, View, too_late};
 use super::dispatch::Hop;
 use super::topics::TopicService;
+use crate::metrics::Metrics;
 
 /// Serves `POST /v1/api/sql`.
 pub struct SqlService {
@@ -41,6 +42,7 @@ pub struct SqlService {
     contention: Contention,
     /// Queries that run at once.
     queries: Semaphore,
+    metrics: Arc<Metrics>,
 }
 
 impl SqlService {
@@ -51,6 +53,7 @@ impl SqlService {
         catalog: Catalog,
         planner: Arc<Planner>,
         topics: TopicService,
+        metrics: Arc<Metrics>,
     ) -> SqlService {
         SqlService {
             consensus,
@@ -61,6 +64,7 @@ impl SqlService {
             topics,
             contention: Contention::default(),
             queries: Semaphore::new(limits::QUERIES_RUNNING_MAX),
+            metrics,
         }
     }
 
@@ -68,7 +72,10 @@ impl SqlService {
     /// has been committed yet.
     pub async fn execute(&self, call: &Call, hop: Hop) -> Result<Reply, Failure> {
         let request: api::SqlRequest = call.json()?;
-        let statements = self.statements.parse(&request.sql)?;
+        let statements = self
+            .statements
+            .parse(&request.sql)
+            .inspect_err(|error| self.metrics.statement_failed(None, error.code))?;
         let params = params::read(request.params.as_deref().unwrap_or_default())?;
         if !params.is_empty() && statements.len() > 1 {
             return Err(Failure::new(

@@ -80,6 +80,7 @@ impl TopicService {
         };
         let reading = self.read(&read, call.deadline).await?;
         let messages = self.render(&reading)?;
+        self.metrics.delivered(messages.len());
         let body = ConsumeResponse {
             messages,
             next_offset: reading.next_offset,
@@ -135,8 +136,10 @@ impl TopicService {
             has_more,
             view,
         };
+        let messages = self.render(&reading)?;
+        self.metrics.delivered(messages.len());
         let body = ConsumeResponse {
-            messages: self.render(&reading)?,
+            messages,
             next_offset,
             has_more,
             lease_id: Some(grant.lease_id),

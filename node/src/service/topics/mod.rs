@@ -31,6 +31,7 @@ use self::claim::GroupQueues;
 use super::access::Access;
 use super::call::Call;
 use super::consensus::{Consensus, View};
+use crate::metrics::Metrics;
 
 pub use self::claim::Claimed;
 pub use self::query::{Asked, messages_query, stream_query};
@@ -48,6 +49,7 @@ pub struct TopicService {
     queues: GroupQueues,
     streams: Arc<Semaphore>,
     long_poll_max: Duration,
+    metrics: Arc<Metrics>,
 }
 
 impl TopicService {
@@ -57,6 +59,7 @@ impl TopicService {
         access: Access,
         catalog: Catalog,
         long_poll_max: Duration,
+        metrics: Arc<Metrics>,
     ) -> TopicService {
         TopicService {
             consensus,
@@ -65,6 +68,7 @@ impl TopicService {
             queues: GroupQueues::default(),
             streams: Arc::new(Semaphore::new(STREAMS_OPEN_MAX)),
             long_poll_max,
+            metrics,
         }
     }
 

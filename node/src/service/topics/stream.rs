@@ -102,6 +102,7 @@ impl MessageStream {
     pub async fn next(&mut self) -> Result<Message> {
         loop {
             if let Some(message) = self.ready.pop_front() {
+                self.service.metrics.delivered(1);
                 return Ok(message);
             }
             self.applied.borrow_and_update();

@@ -108,7 +108,7 @@ fn violations(produced: &[(String, Fate)], jobs: &[String], done: &[String]) -> 
         match (fate, jobs.contains(job)) {
             (Fate::Present, false) => wrong.push(format!("groups: job {job} is lost")),
             (Fate::Absent, true) => {
-                wrong.push(format!("groups: job {job} was refused and is there"))
+                wrong.push(format!("groups: job {job} was refused and is there"));
             }
             _ => {}
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cluster_tests::check::{Fate, Op};
 use cluster_tests::load::{Load, Table};
-use cluster_tests::{Cluster, lab};
+use cluster_tests::{Cluster, lab, wait};
 
 use crate::history::assert_history;
 
@@ -12,6 +12,8 @@ const DISK_MIB: u32 = 512;
 const WRITERS: u32 = 8;
 /// Writes answered between two steps.
 const PROGRESS: u64 = 300;
+/// How long a node that is cut off may take to say that it is not ready.
+const NOT_READY_MAX: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_leader_cut_off_refuses_and_the_others_go_on() {
@@ -39,6 +41,12 @@ async fn a_leader_cut_off_refuses_and_the_others_go_on() {
         assert!(matches!(reply.status, 503 | 504), "{sql}: {reply:?}");
         assert!(reply.took < Duration::from_secs(4), "{sql}: {reply:?}");
     }
+    let api = cluster.api();
+    wait::until("it says that it is not ready", NOT_READY_MAX, async || {
+        let ready = api.get_from(&url, "/ready", &[]).await;
+        (ready.status == 503).then_some(())
+    })
+    .await;
     cluster.network().heal();
     cluster.wait_for_voters(3).await;
     load.progress(PROGRESS).await;

@@ -436,6 +436,13 @@ mod tests {
         let (one, two) = (identity("c", 1, "s"), guard("c", 2, "s"));
         let unaddressed = metadata(&one, 0, &two);
         assert!(two.check(&unaddressed).is_ok(), "it may ask who is there");
+        let neighbour = two.check_neighbour(&unaddressed).unwrap();
+        assert_eq!(neighbour.node_id, 1, "and say where it is itself");
+        let stranger = metadata(&identity("", 0, "s"), 0, &two);
+        assert_eq!(
+            two.check_neighbour(&stranger).unwrap_err().code(),
+            Code::PermissionDenied
+        );
         assert_eq!(
             two.check_member(&unaddressed).unwrap_err().code(),
             Code::PermissionDenied

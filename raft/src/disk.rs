@@ -4,7 +4,7 @@
 //! makes room can be done, until the disk is really full, which ends the process. The leader
 //! refuses growth while the voters that have room and answer are no quorum, because then those that
 //! are full decide whether the cluster lives; and while it is full itself and can hand its
-//! leadership to nobody who is not. See `docs/adr/0010-disk-full.md`.
+//! leadership to nobody who is not. See `docs/adr/0003-disk-full.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

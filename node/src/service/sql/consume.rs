@@ -32,6 +32,12 @@ impl Batch<'_> {
                 "CONSUME needs role service, dba or system",
             ));
         }
+        if !self.params.is_empty() {
+            return Err(Failure::new(
+                ErrorCode::InvalidParameter,
+                "CONSUME has no parameters, and some were given",
+            ));
+        }
         let topic = self.topic_name(consume)?;
         let found = self.service.catalog.topic_qualified(&*view.state, &topic);
         if self.service.consensus.stored(found)?.is_none() {

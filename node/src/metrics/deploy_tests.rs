@@ -19,9 +19,10 @@ const READERS: [(&str, &str); 3] = [
 ];
 
 /// The files that define them.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("consensus.rs"),
     include_str!("disk.rs"),
+    include_str!("guard.rs"),
     include_str!("messages.rs"),
     include_str!("process.rs"),
     include_str!("requests.rs"),

@@ -11,7 +11,7 @@ const LINE_COLUMNS_MAX: usize = 100;
 /// Work left undone. (This module is exempt from the rules whose words it must quote.)
 const UNFINISHED: &[&str] = &["todo!", "unimplemented!", "dbg!", "FIXME", "XXX", "HACK"];
 /// Directories of one particular machine; nothing in the tree may depend on them.
-const MACHINE_PATHS: &[&str] = &["/work/", "/farm/"];
+const MACHINE_PATHS: &[&str] = &["/root/", "/Users/"];
 /// What apply may not touch, see `clippy.toml` in the other deterministic crates.
 const NOT_IN_APPLY: &[&str] = &[
     "SystemTime",
@@ -282,21 +282,21 @@ mod tests {
     #[test]
     fn paths_of_one_machine() {
         for line in [
-            "cd /work/a",
-            "\"/farm/b\"",
-            "(/work/)",
-            "CARGO_HOME=/work/x",
-            "cd /work",
+            "cd /root/a",
+            "\"/Users/b\"",
+            "(/root/)",
+            "CARGO_HOME=/root/x",
+            "cd /root",
         ] {
             let findings = check_text("a/b.md", &format!("{line}\n"));
             assert_findings(&findings, &["names a path of one machine"]);
         }
         for line in [
-            "at https://a.io/work/b",
-            "/home/a/work/b",
-            "/workspace",
-            "./work/a",
-            "/worker",
+            "at https://a.io/root/b",
+            "/home/a/root/b",
+            "/rootspace",
+            "./root/a",
+            "/rooted",
         ] {
             assert_findings(&check_text("a/b.md", &format!("{line}\n")), &[]);
         }

@@ -339,6 +339,7 @@ impl Cluster {
     pub fn end(mut self, keep: bool) -> Vec<String> {
         self.kill_all();
         let complaints = self.complaints();
+        // Part of every line: they are reported here, and not once more when this is dropped.
         self.expected_errors.push(String::new());
         if (keep || !complaints.is_empty())
             && let Some(directory) = self.directory.take()

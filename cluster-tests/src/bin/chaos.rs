@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use cluster_tests::chaos::{Fault, Plan, runner};
+use cluster_tests::chaos::{Fault, Plan, Workload, runner};
 use cluster_tests::lab;
 
 /// Break a cluster of three nodes under load, and check every promise afterwards
@@ -20,6 +20,9 @@ struct Arguments {
     /// Only these faults, by code (F2) or name (F2-power-all)
     #[arg(long, value_delimiter = ',')]
     faults: Vec<String>,
+    /// Only these workloads besides that of rows, W1, which every run has
+    #[arg(long, value_delimiter = ',')]
+    workloads: Vec<String>,
     /// Print the schedule and do nothing
     #[arg(long)]
     plan: bool,
@@ -32,10 +35,18 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let faults = Fault::named(&arguments.faults);
     if faults.is_empty() {
-        let names: Vec<&str> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+        let names: Vec<&str> = Fault::all().iter().map(|fault| fault.name()).collect();
         eprintln!("chaos: no such fault; there are {}", names.join(", "));
         return ExitCode::from(2);
     }
+    let Some(workloads) = Workload::named(&arguments.workloads) else {
+        let names: Vec<&str> = Workload::all().iter().map(|work| work.name()).collect();
+        eprintln!(
+            "chaos: no such workload; there are W1, {}",
+            names.join(", ")
+        );
+        return ExitCode::from(2);
+    };
     let length = Duration::from_secs_f64(arguments.minutes.clamp(0.1, 100_000.0) * 60.0);
     let seed = arguments.seed.unwrap_or_else(rand::random);
     let plan = Plan::new(seed, length, &faults);
@@ -54,7 +65,9 @@ fn main() -> ExitCode {
         .enable_all()
         .build();
     let runtime = runtime.expect("a runtime can be made");
-    let report = runtime.block_on(runner::run(&plan, |line| eprintln!("chaos: {line}")));
+    let report = runtime.block_on(runner::run(&plan, &workloads, |line| {
+        eprintln!("chaos: {line}");
+    }));
     if arguments.json {
         println!("{}", report.json());
     } else {

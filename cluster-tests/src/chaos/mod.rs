@@ -15,6 +15,12 @@ pub mod report;
 pub mod runner;
 pub mod workloads;
 
+use std::pin::Pin;
+
 pub use faults::Fault;
 pub use plan::{Plan, Step};
 pub use report::Report;
+pub use workloads::Workload;
+
+/// What a fault or a workload does, of whatever kind it is.
+type Task<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

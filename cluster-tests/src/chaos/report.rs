@@ -27,8 +27,8 @@ pub struct Report {
     pub seed: u64,
     /// The faults, in order.
     pub played: Vec<Played>,
-    /// What was checked: name and count.
-    pub checked: Vec<(&'static str, u64)>,
+    /// What was counted and checked: by name, how much.
+    pub checked: BTreeMap<&'static str, u64>,
     /// Changes of the term.
     pub terms: u64,
     /// Why the run shows nothing; nothing if it does show something.
@@ -43,6 +43,14 @@ impl Report {
         self.violations.is_empty() && self.invalid.is_empty()
     }
 
+    /// Adds what a fault or a workload counted, and what it objects to.
+    pub fn add(&mut self, counted: Vec<(&'static str, u64)>, violations: Vec<String>) {
+        for (name, count) in counted {
+            *self.checked.entry(name).or_default() += count;
+        }
+        self.violations.extend(violations);
+    }
+
     /// As one line for programs.
     pub fn json(&self) -> Value {
         let faults = self.played.iter().map(|played| {
@@ -52,9 +60,8 @@ impl Report {
                 "recovered_ms": millis(played.recovered),
             })
         });
-        let checked: BTreeMap<_, _> = self.checked.iter().copied().collect();
         json!({
-            "seed": self.seed, "faults": faults.collect::<Vec<_>>(), "checked": checked,
+            "seed": self.seed, "faults": faults.collect::<Vec<_>>(), "checked": self.checked,
             "terms": self.terms, "invalid": self.invalid, "violations": self.violations,
         })
     }
@@ -112,7 +119,7 @@ mod tests {
     #[test]
     fn a_report_counts_by_fault_and_is_good_only_without_objections() {
         let played = |ms| Played {
-            fault: Fault::KillAll,
+            fault: Fault::of("F1-kill-all"),
             unavailable: Duration::from_millis(ms),
             recovered: Duration::ZERO,
         };

@@ -2,15 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::faults::Seen;
 use super::pauses::Pauses;
 use super::report::Played;
-use super::workloads::Verdict;
-use super::workloads::bank::Bank;
-use super::workloads::groups::Groups;
-use super::workloads::register::Register;
 use super::workloads::rows::Rows;
-use super::workloads::tail::Tail;
-use super::{Fault, Plan, Report, Step};
+use super::workloads::{Running, Verdict, Workload};
+use super::{Plan, Report, Step};
 use crate::cluster::Cluster;
 use crate::{User, wait};
 
@@ -25,44 +22,40 @@ const GIVE_UP: Duration = Duration::from_secs(60);
 /// Writes a second, outside of faults, below which a run shows nothing: too little was at stake.
 const RATE_MIN: u64 = 20;
 
-/// The workloads of a run.
+/// What clients do in a run: what every run has, and what it may do without.
 struct Workloads {
     rows: Rows,
-    groups: Groups,
-    bank: Bank,
-    register: Register,
-    tail: Tail,
+    others: Vec<Box<dyn Running>>,
 }
 
 impl Workloads {
-    async fn start(cluster: &Cluster, root: &User) -> Workloads {
+    async fn start(cluster: &Cluster, root: &User, chosen: &[Workload]) -> Workloads {
         let rows = Rows::start(cluster, root, WRITERS).await;
-        Workloads {
-            tail: Tail::start(cluster, "chaos_rows.single"),
-            rows,
-            groups: Groups::start(cluster, root).await,
-            bank: Bank::start(cluster, root).await,
-            register: Register::start(cluster, root).await,
+        let mut others = Vec::new();
+        for workload in chosen {
+            others.push(workload.start(cluster, root).await);
         }
+        Workloads { rows, others }
     }
 
+    /// The rows go last: all nodes are compared once nobody writes any more.
     async fn finish(self, cluster: &Cluster, root: &User) -> Vec<Verdict> {
-        vec![
-            self.groups.finish(root).await,
-            self.bank.finish(cluster).await,
-            self.register.finish().await,
-            self.rows.finish(cluster, root).await,
-            self.tail.finish(cluster, root).await,
-        ]
+        let mut verdicts = Vec::new();
+        for workload in self.others {
+            verdicts.push(workload.finish(cluster, root).await);
+        }
+        verdicts.push(self.rows.finish(cluster, root).await);
+        verdicts
     }
 }
 
-/// Plays the plan on a new cluster in the lab, and checks everything afterwards. `tell` hears of
-/// each step. Panics, leaving data and logs, if nodes differ or one does not come back.
-pub async fn run(plan: &Plan, mut tell: impl FnMut(String)) -> Report {
+/// Plays the plan on a new cluster in the lab under these workloads and that of rows, and checks
+/// everything afterwards. `tell` hears of each step. Panics, leaving data and logs, if nodes differ
+/// or one does not come back.
+pub async fn run(plan: &Plan, workloads: &[Workload], mut tell: impl FnMut(String)) -> Report {
     let mut cluster = Cluster::start_in_lab(NODES, DISK_MIB, &[]).await;
     let root = cluster.root().await;
-    let mut workloads = Workloads::start(&cluster, &root).await;
+    let mut workloads = Workloads::start(&cluster, &root, workloads).await;
     let pauses = Pauses::of(workloads.rows.load().acks());
     let mut report = Report {
         seed: plan.seed,
@@ -78,9 +71,10 @@ pub async fn run(plan: &Plan, mut tell: impl FnMut(String)) -> Report {
             step.hold
         ));
         let before = term(&cluster).await;
-        let played = play(&mut cluster, &mut workloads.rows, &pauses, step).await;
+        let (played, seen) = play(&mut cluster, &mut workloads.rows, &pauses, step).await;
         judge(&mut report, &cluster, step, played, before).await;
         report.played.push(played);
+        report.add(seen.counted, seen.violations);
         let answered = workloads.rows.load().acked();
         // sleep: how long nothing is broken is part of the schedule
         tokio::time::sleep(step.calm).await;
@@ -95,8 +89,7 @@ pub async fn run(plan: &Plan, mut tell: impl FnMut(String)) -> Report {
     report.terms = term(&cluster).await - first_term;
     tell("checking".into());
     for verdict in workloads.finish(&cluster, &root).await {
-        report.checked.extend(verdict.checked);
-        report.violations.extend(verdict.violations);
+        report.add(verdict.checked, verdict.violations);
     }
     let complaints = cluster.end(!report.is_good());
     let complaints = complaints.iter().map(|line| format!("in a log: {line}"));
@@ -105,9 +98,14 @@ pub async fn run(plan: &Plan, mut tell: impl FnMut(String)) -> Report {
 }
 
 /// Breaks and mends, and waits until a write that began after that is answered.
-async fn play(cluster: &mut Cluster, rows: &mut Rows, pauses: &Pauses, step: &Step) -> Played {
+async fn play(
+    cluster: &mut Cluster,
+    rows: &mut Rows,
+    pauses: &Pauses,
+    step: &Step,
+) -> (Played, Seen) {
     pauses.take_longest();
-    step.fault.play(cluster, step).await;
+    let seen = step.fault.play(cluster, step).await;
     let mended = Instant::now();
     let answered = rows.load().acked();
     let acks = rows.load().acks();
@@ -115,11 +113,12 @@ async fn play(cluster: &mut Cluster, rows: &mut Rows, pauses: &Pauses, step: &St
         (*acks.borrow() > answered).then_some(())
     })
     .await;
-    Played {
+    let played = Played {
         fault: step.fault,
         unavailable: pauses.take_longest(),
         recovered: mended.elapsed(),
-    }
+    };
+    (played, seen)
 }
 
 /// Did it do what it should, and did the cluster?
@@ -131,7 +130,7 @@ async fn judge(report: &mut Report, cluster: &Cluster, step: &Step, played: Play
             "liveness: {name}: no write for {took:?} after all was mended"
         ));
     }
-    if changes_term(step.fault)
+    if step.fault.changes_leader()
         && step.hold > Duration::from_secs(3)
         && term(cluster).await == before
     {
@@ -139,14 +138,6 @@ async fn judge(report: &mut Report, cluster: &Cluster, step: &Step, played: Play
             .invalid
             .push(format!("{name}: no other leader was elected"));
     }
-}
-
-/// Must another leader come, if it lasts long enough?
-fn changes_term(fault: Fault) -> bool {
-    matches!(
-        fault,
-        Fault::KillLeader | Fault::PauseLeader | Fault::IsolateLeader | Fault::MuteLeader
-    )
 }
 
 async fn term(cluster: &Cluster) -> u64 {

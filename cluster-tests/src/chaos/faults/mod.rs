@@ -1,4 +1,4 @@
-//! What is broken, and mended again.
+//! What is broken, and mended again. A file for each code; each names its kinds in `KINDS`.
 
 mod kill;
 mod network;
@@ -6,81 +6,64 @@ mod pause;
 mod power;
 mod restart;
 
+use std::fmt;
 use std::time::Duration;
 
-use super::Step;
+use super::{Step, Task};
 use crate::Cluster;
 
-/// A kind of fault. The codes are those of `docs/testing.md`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
-    /// The leader's process is killed.
-    KillLeader,
-    /// A follower's process is killed.
-    KillFollower,
-    /// Two of three are killed.
-    KillMost,
-    /// All are killed in the same moment.
-    KillAll,
-    /// One node's power fails.
-    PowerOne,
-    /// The power of all fails in the same moment.
-    PowerAll,
-    /// The leader's process is stopped, and goes on later.
-    PauseLeader,
-    /// The leader is cut off from the others.
-    IsolateLeader,
-    /// A follower is cut off from the others.
-    IsolateFollower,
-    /// Every node is cut off from every other.
-    IsolateAll,
-    /// The leader hears nobody, but is heard.
-    DeafLeader,
-    /// The leader is heard by nobody, but hears.
-    MuteLeader,
-    /// All nodes are told to end and started again, one after the other.
-    RollingRestart,
-    /// A follower is killed while the leader is cut off.
-    IsolateAndKill,
+/// All kinds, in the order of their codes.
+const KINDS: [&[Kind]; 5] = [
+    kill::KINDS,
+    power::KINDS,
+    pause::KINDS,
+    network::KINDS,
+    restart::KINDS,
+];
+
+/// A kind of fault. Whoever has one may copy it.
+#[derive(Clone, Copy)]
+pub struct Fault(&'static Kind);
+
+/// What there is to know of a kind of fault.
+struct Kind {
+    /// Code and name, as the command line and the report spell them. The codes are those of
+    /// `docs/testing.md`.
+    name: &'static str,
+    /// Must another leader come, if it lasts long enough?
+    changes_leader: bool,
+    /// About how long mending takes beyond the time it lasts; for planning only.
+    mending: Duration,
+    /// Breaks the cluster, keeps it broken for as long as the step says, and mends it. Panics if
+    /// the fault took no effect.
+    play: for<'a> fn(&'a mut Cluster, &'a Step) -> Task<'a, Seen>,
+}
+
+/// What a fault saw while it was played.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// What it counted, for the report: name and count.
+    pub counted: Vec<(&'static str, u64)>,
+    /// Promises that were broken meanwhile.
+    pub violations: Vec<String>,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 14] = [
-        Fault::KillLeader,
-        Fault::KillFollower,
-        Fault::KillMost,
-        Fault::KillAll,
-        Fault::PowerOne,
-        Fault::PowerAll,
-        Fault::PauseLeader,
-        Fault::IsolateLeader,
-        Fault::IsolateFollower,
-        Fault::IsolateAll,
-        Fault::DeafLeader,
-        Fault::MuteLeader,
-        Fault::RollingRestart,
-        Fault::IsolateAndKill,
-    ];
+    pub fn all() -> Vec<Fault> {
+        KINDS.into_iter().flatten().map(Fault).collect()
+    }
+
+    /// The fault of this name.
+    #[cfg(test)]
+    pub(super) fn of(name: &str) -> Fault {
+        let found = Fault::all().into_iter().find(|fault| fault.name() == name);
+        found.expect("there is such a fault")
+    }
 
     /// Its code and name, as the command line and the report spell it.
     pub fn name(self) -> &'static str {
-        match self {
-            Fault::KillLeader => "F1-kill-leader",
-            Fault::KillFollower => "F1-kill-follower",
-            Fault::KillMost => "F1-kill-most",
-            Fault::KillAll => "F1-kill-all",
-            Fault::PowerOne => "F2-power-one",
-            Fault::PowerAll => "F2-power-all",
-            Fault::PauseLeader => "F3-pause-leader",
-            Fault::IsolateLeader => "F4-isolate-leader",
-            Fault::IsolateFollower => "F4-isolate-follower",
-            Fault::IsolateAll => "F4-isolate-all",
-            Fault::DeafLeader => "F5-deaf-leader",
-            Fault::MuteLeader => "F5-mute-leader",
-            Fault::RollingRestart => "F14-rolling-restart",
-            Fault::IsolateAndKill => "F20-isolate-and-kill",
-        }
+        self.0.name
     }
 
     /// The faults whose names begin with one of these; all for none.
@@ -93,49 +76,49 @@ impl Fault {
             };
             prefixes.is_empty() || prefixes.iter().any(begins)
         };
-        Fault::ALL.into_iter().filter(wanted).collect()
+        Fault::all().into_iter().filter(wanted).collect()
     }
 
-    /// May a quorum be gone while it lasts? Then nothing is answered meanwhile.
-    pub fn stops_writes(self) -> bool {
-        matches!(
-            self,
-            Fault::KillMost
-                | Fault::KillAll
-                | Fault::PowerAll
-                | Fault::IsolateAll
-                | Fault::IsolateAndKill
-        )
+    /// Must another leader come, if it lasts long enough?
+    pub fn changes_leader(self) -> bool {
+        self.0.changes_leader
     }
 
     /// About how long mending takes beyond the time it lasts; for planning only.
     pub fn mending(self) -> Duration {
-        match self {
-            Fault::RollingRestart => Duration::from_secs(12),
-            Fault::PowerAll | Fault::KillAll | Fault::IsolateAll => Duration::from_secs(6),
-            _ => Duration::from_secs(3),
-        }
+        self.0.mending
     }
 
     /// Breaks the cluster, keeps it broken for as long as the step says, and mends it. Panics if
     /// the fault took no effect: a run in which nothing broke shows nothing.
-    pub async fn play(self, cluster: &mut Cluster, step: &Step) {
-        match self {
-            Fault::KillLeader => kill::leader(cluster, step).await,
-            Fault::KillFollower => kill::follower(cluster, step).await,
-            Fault::KillMost => kill::most(cluster, step).await,
-            Fault::KillAll => kill::all(cluster, step).await,
-            Fault::PowerOne => power::one(cluster, step).await,
-            Fault::PowerAll => power::all(cluster, step).await,
-            Fault::PauseLeader => pause::leader(cluster, step).await,
-            Fault::IsolateLeader => network::isolate_leader(cluster, step).await,
-            Fault::IsolateFollower => network::isolate_follower(cluster, step).await,
-            Fault::IsolateAll => network::isolate_all(cluster, step).await,
-            Fault::DeafLeader => network::deaf_leader(cluster, step).await,
-            Fault::MuteLeader => network::mute_leader(cluster, step).await,
-            Fault::RollingRestart => restart::rolling(cluster).await,
-            Fault::IsolateAndKill => network::isolate_and_kill(cluster, step).await,
-        }
+    pub async fn play(self, cluster: &mut Cluster, step: &Step) -> Seen {
+        (self.0.play)(cluster, step).await
+    }
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl PartialEq for Fault {
+    fn eq(&self, other: &Fault) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Fault {}
+
+impl PartialOrd for Fault {
+    fn partial_cmp(&self, other: &Fault) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Fault {
+    fn cmp(&self, other: &Fault) -> std::cmp::Ordering {
+        self.name().cmp(other.name())
     }
 }
 
@@ -170,10 +153,16 @@ mod tests {
                     .collect::<Vec<_>>(),
             )
         };
-        assert_eq!(named(&[]).len(), Fault::ALL.len());
+        assert_eq!(named(&[]), Fault::all());
         assert_eq!(named(&["F1"]).len(), 4);
-        assert_eq!(named(&["F2-power-all"]), [Fault::PowerAll]);
+        assert_eq!(named(&["F2-power-all"]), [Fault::of("F2-power-all")]);
         assert_eq!(named(&["F14", "F3"]).len(), 2);
         assert_eq!(named(&["F99"]), []);
+    }
+
+    #[test]
+    fn no_two_faults_have_one_name() {
+        let names: std::collections::BTreeSet<_> = Fault::all().into_iter().collect();
+        assert_eq!(names.len(), Fault::all().len());
     }
 }

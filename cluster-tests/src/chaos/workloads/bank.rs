@@ -6,8 +6,17 @@ use client::api::headers::Consistency;
 use client::{Client, RequestOptions};
 use rand::RngExt;
 
-use super::{Crowd, Notes, REQUEST_MAX, Verdict, anywhere, cell, pause, whole};
+use super::{Crowd, Kind, Notes, REQUEST_MAX, Running, Verdict, anywhere, cell, pause, whole};
+use crate::chaos::Task;
 use crate::{Cluster, User};
+
+/// The kinds.
+pub(super) const KINDS: &[Kind] = &[Kind {
+    name: "W4",
+    start: |cluster, root| {
+        Box::pin(async { Box::new(Bank::start(cluster, root).await) as Box<dyn Running> })
+    },
+}];
 
 const ACCOUNTS: i64 = 10;
 const EACH: i64 = 100;
@@ -15,14 +24,14 @@ const SUM: &str = "SELECT SUM(balance) FROM chaos_bank.accounts";
 
 /// The running workload.
 #[derive(Debug)]
-pub struct Bank {
+struct Bank {
     crowd: Crowd,
     sums: Notes<i64>,
 }
 
 impl Bank {
     /// Makes the accounts, and starts those who move money and those who count it.
-    pub async fn start(cluster: &Cluster, root: &User) -> Bank {
+    async fn start(cluster: &Cluster, root: &User) -> Bank {
         root.ok("CREATE NAMESPACE chaos_bank").await;
         root.ok("CREATE TABLE chaos_bank.accounts (id INT PRIMARY KEY, balance BIGINT NOT NULL)")
             .await;
@@ -48,7 +57,7 @@ impl Bank {
     }
 
     /// Ends it, and compares all sums that were seen, the last on each node among them.
-    pub async fn finish(self, cluster: &Cluster) -> Verdict {
+    async fn verdict(self, cluster: &Cluster) -> Verdict {
         self.crowd.finish().await;
         let mut sums = self.sums.take();
         for node in 0..cluster.nodes().len() {
@@ -61,6 +70,12 @@ impl Bank {
             checked: vec![("sums", sums.len() as u64)],
             violations: violations(&sums),
         }
+    }
+}
+
+impl Running for Bank {
+    fn finish<'a>(self: Box<Self>, cluster: &'a Cluster, _: &'a User) -> Task<'a, Verdict> {
+        Box::pin(self.verdict(cluster))
     }
 }
 

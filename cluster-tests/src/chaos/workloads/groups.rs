@@ -14,9 +14,18 @@ use rand::RngExt;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Crowd, Notes, REQUEST_MAX, Verdict, anywhere, pause, whole};
+use super::{Crowd, Kind, Notes, REQUEST_MAX, Running, Verdict, anywhere, pause, whole};
+use crate::chaos::Task;
 use crate::check::Fate;
 use crate::{Cluster, User, wait};
+
+/// The kinds.
+pub(super) const KINDS: &[Kind] = &[Kind {
+    name: "W2",
+    start: |cluster, root| {
+        Box::pin(async { Box::new(Groups::start(cluster, root).await) as Box<dyn Running> })
+    },
+}];
 
 const PRODUCERS: u32 = 2;
 const MEMBERS: u32 = 4;
@@ -31,7 +40,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(60);
 
 /// The running workload.
 #[derive(Debug)]
-pub struct Groups {
+struct Groups {
     producers: Crowd,
     members: Crowd,
     produced: Notes<(String, Fate)>,
@@ -39,7 +48,7 @@ pub struct Groups {
 
 impl Groups {
     /// Makes its tables and topic, and starts producers and members.
-    pub async fn start(cluster: &Cluster, root: &User) -> Groups {
+    async fn start(cluster: &Cluster, root: &User) -> Groups {
         for sql in [
             "CREATE NAMESPACE chaos_groups",
             "CREATE TABLE chaos_groups.jobs (id TEXT PRIMARY KEY)",
@@ -73,7 +82,7 @@ impl Groups {
     }
 
     /// Lets the members finish what there is, and compares results with jobs.
-    pub async fn finish(self, root: &User) -> Verdict {
+    async fn verdict(self, root: &User) -> Verdict {
         self.producers.finish().await;
         let count = "SELECT (SELECT COUNT(*) FROM chaos_groups.jobs) - \
                      (SELECT COUNT(DISTINCT job) FROM chaos_groups.done)";
@@ -90,6 +99,12 @@ impl Groups {
             checked: vec![("jobs", jobs.len() as u64), ("effects", done.len() as u64)],
             violations: violations(&produced, &jobs, &done),
         }
+    }
+}
+
+impl Running for Groups {
+    fn finish<'a>(self: Box<Self>, _: &'a Cluster, root: &'a User) -> Task<'a, Verdict> {
+        Box::pin(self.verdict(root))
     }
 }
 

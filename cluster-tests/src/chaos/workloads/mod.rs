@@ -12,6 +12,7 @@ pub mod register;
 pub mod rows;
 pub mod tail;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,10 +22,68 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::Task;
+use crate::{Cluster, User};
+
+/// All workloads that a run may do without, in the order in which they begin and end. [`rows`] is
+/// not among them: what it is answered is how a run sees that the cluster lives.
+const KINDS: [&[Kind]; 4] = [groups::KINDS, bank::KINDS, register::KINDS, tail::KINDS];
+
 /// Deadline of one request: long enough for an election.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
 /// Pause of a client after a failure.
 const PAUSE: Duration = Duration::from_millis(30);
+
+/// A kind of workload. Whoever has one may copy it.
+#[derive(Clone, Copy)]
+pub struct Workload(&'static Kind);
+
+/// What there is to know of a kind of workload.
+struct Kind {
+    /// Its code, as the command line and `docs/testing.md` spell it.
+    name: &'static str,
+    /// Makes what it works on, and lets its clients begin.
+    start: for<'a> fn(&'a Cluster, &'a User) -> Task<'a, Box<dyn Running>>,
+}
+
+/// A workload at work.
+pub(super) trait Running: fmt::Debug {
+    /// Ends it, and compares what was seen with what is there.
+    fn finish<'a>(self: Box<Self>, cluster: &'a Cluster, root: &'a User) -> Task<'a, Verdict>;
+}
+
+impl Workload {
+    /// All of them.
+    pub fn all() -> Vec<Workload> {
+        KINDS.into_iter().flatten().map(Workload).collect()
+    }
+
+    /// The workloads of these codes, all for none; none if there is no such workload. W1 is part
+    /// of every run and may be named or not.
+    pub fn named(codes: &[String]) -> Option<Vec<Workload>> {
+        let known =
+            |code: &String| code == "W1" || Workload::all().iter().any(|w| w.name() == code);
+        let wanted = |work: &Workload| codes.is_empty() || codes.iter().any(|c| c == work.name());
+        let chosen = Workload::all().into_iter().filter(wanted).collect();
+        codes.iter().all(known).then_some(chosen)
+    }
+
+    /// Its code.
+    pub fn name(self) -> &'static str {
+        self.0.name
+    }
+
+    /// Makes what it works on, and lets its clients begin.
+    pub(super) async fn start(self, cluster: &Cluster, root: &User) -> Box<dyn Running> {
+        (self.0.start)(cluster, root).await
+    }
+}
+
+impl fmt::Debug for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// What came of a workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,4 +177,21 @@ async fn cell(client: &Client, sql: &str, options: &RequestOptions) -> Option<Va
 /// A cell that is a whole number, which BIGINT sends as text.
 fn whole(cell: &Value) -> Option<i64> {
     cell.as_i64().or_else(|| cell.as_str()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workloads_are_chosen_by_code_and_rows_are_in_every_run() {
+        let named = |codes: &[&str]| {
+            let codes: Vec<String> = codes.iter().map(|code| (*code).to_owned()).collect();
+            Workload::named(&codes).map(|chosen| chosen.len())
+        };
+        assert_eq!(named(&[]), Some(Workload::all().len()));
+        assert_eq!(named(&["W4", "W2"]), Some(2));
+        assert_eq!(named(&["W1"]), Some(0));
+        assert_eq!(named(&["W4", "W99"]), None);
+    }
 }

@@ -8,8 +8,17 @@ use client::api::SqlRequest;
 use client::{Client, RequestOptions};
 use tokio::sync::watch;
 
-use super::{Crowd, Notes, REQUEST_MAX, Verdict, anywhere, cell, pause, whole};
+use super::{Crowd, Kind, Notes, REQUEST_MAX, Running, Verdict, anywhere, cell, pause, whole};
+use crate::chaos::Task;
 use crate::{Cluster, User};
+
+/// The kinds.
+pub(super) const KINDS: &[Kind] = &[Kind {
+    name: "W5",
+    start: |cluster, root| {
+        Box::pin(async { Box::new(Register::start(cluster, root).await) as Box<dyn Running> })
+    },
+}];
 
 const READERS: usize = 3;
 
@@ -25,7 +34,7 @@ struct Seen {
 
 /// The running workload.
 #[derive(Debug)]
-pub struct Register {
+struct Register {
     crowd: Crowd,
     reads: Notes<Seen>,
 }
@@ -41,7 +50,7 @@ struct Known {
 
 impl Register {
     /// Makes the register, and starts its writer and its readers.
-    pub async fn start(cluster: &Cluster, root: &User) -> Register {
+    async fn start(cluster: &Cluster, root: &User) -> Register {
         root.ok("CREATE NAMESPACE chaos_register").await;
         root.ok("CREATE TABLE chaos_register.r (id INT PRIMARY KEY, v BIGINT NOT NULL)")
             .await;
@@ -61,13 +70,19 @@ impl Register {
     }
 
     /// Ends it.
-    pub async fn finish(self) -> Verdict {
+    async fn verdict(self) -> Verdict {
         self.crowd.finish().await;
         let reads = self.reads.take();
         Verdict {
             checked: vec![("linearizable reads", reads.len() as u64)],
             violations: violations(&reads),
         }
+    }
+}
+
+impl Running for Register {
+    fn finish<'a>(self: Box<Self>, _: &'a Cluster, _: &'a User) -> Task<'a, Verdict> {
+        Box::pin(self.verdict())
     }
 }
 

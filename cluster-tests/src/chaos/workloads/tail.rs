@@ -6,8 +6,17 @@ use client::{Client, RequestOptions};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{Crowd, Notes, REQUEST_MAX, Verdict, pause};
-use crate::Cluster;
+use super::{Crowd, Kind, Notes, REQUEST_MAX, Running, Verdict, pause};
+use crate::chaos::Task;
+use crate::{Cluster, User};
+
+/// The kinds.
+pub(super) const KINDS: &[Kind] = &[Kind {
+    name: "W6",
+    start: |cluster, _| {
+        Box::pin(async { Box::new(Tail::start(cluster, "chaos_rows.single")) as Box<dyn Running> })
+    },
+}];
 
 /// How long a reader waits for a message, in seconds.
 const WAIT_SECONDS: u64 = 1;
@@ -22,7 +31,7 @@ struct Followed {
 
 /// The running workload.
 #[derive(Debug)]
-pub struct Tail {
+struct Tail {
     topic: String,
     crowd: Crowd,
     followed: Notes<Followed>,
@@ -30,7 +39,7 @@ pub struct Tail {
 
 impl Tail {
     /// Starts a reader on each node, of partition 0.
-    pub fn start(cluster: &Cluster, topic: &str) -> Tail {
+    fn start(cluster: &Cluster, topic: &str) -> Tail {
         let (mut crowd, followed) = (Crowd::new(), Notes::default());
         for node in 0..cluster.nodes().len() {
             let client = cluster.client().pinned_to(node);
@@ -45,7 +54,7 @@ impl Tail {
     }
 
     /// Ends it, and compares what was seen with what is there.
-    pub async fn finish(self, cluster: &Cluster, root: &crate::User) -> Verdict {
+    async fn verdict(self, cluster: &Cluster, root: &User) -> Verdict {
         self.crowd.finish().await;
         let url = &cluster.urls()[0];
         let there = root.all_messages(url, &self.topic, 0, &[]).await;
@@ -59,6 +68,12 @@ impl Tail {
                 .flat_map(|reader| violations(reader, &there))
                 .collect(),
         }
+    }
+}
+
+impl Running for Tail {
+    fn finish<'a>(self: Box<Self>, cluster: &'a Cluster, root: &'a User) -> Task<'a, Verdict> {
+        Box::pin(self.verdict(cluster, root))
     }
 }
 

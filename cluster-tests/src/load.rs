@@ -18,6 +18,10 @@ const WRITE_MAX: Duration = Duration::from_secs(10);
 const PROGRESS_MAX: Duration = Duration::from_secs(90);
 /// Pause of a writer that reached no node.
 const PAUSE: Duration = Duration::from_millis(20);
+/// After how many writes, on average, a writer goes to another node. Writers that moved only when
+/// a node fails would all end up on one, and a cluster whose writers all hang on one node that is
+/// cut off looks as if it were down.
+const MOVES_EVERY: u32 = 50;
 
 /// A table whose every row goes to a topic of one partition and to one of several.
 #[derive(Clone, Debug)]
@@ -239,11 +243,14 @@ impl Writer {
                 Err(_) => Fate::Absent,
             };
             self.note(took, &outcome, if_acked, Op { ids, fate });
+            let failed = matches!(outcome, Err(Error::Unreachable { .. } | Error::Unknown(_)));
             if let Some(others) = &self.others
-                && matches!(outcome, Err(Error::Unreachable { .. } | Error::Unknown(_)))
+                && (failed || self.random.random_ratio(1, MOVES_EVERY))
             {
                 let nodes = others.urls().len();
                 self.client = others.pinned_to(self.random.random_range(0..nodes));
+            }
+            if failed && self.others.is_some() {
                 // sleep: a client's own pause, so that it does not spin while no node is up
                 tokio::time::sleep(PAUSE).await;
             }

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::lab::Network;
 use crate::node::Node;
-use crate::{Api, ROOT_PASSWORD, User, logs, wait};
+use crate::{Api, Metrics, ROOT_PASSWORD, User, logs, wait};
 
 /// How long all nodes may take to become voters that know their leader.
 const JOIN_MAX: Duration = Duration::from_secs(60);
@@ -27,6 +27,8 @@ pub struct Cluster {
     nodes: Vec<Node>,
     /// The network between them, if it is one of their own. Goes after the nodes.
     network: Option<Network>,
+    /// Size of a node's own disk, in MiB; only in the lab.
+    disk_mib: u32,
     /// Nodes that are no members any more; their logs are read all the same.
     former: Vec<Node>,
     env: Vec<(String, String)>,
@@ -65,12 +67,14 @@ impl Cluster {
     /// A cluster in the lab: each node has a network and a disk of `disk_mib` MiB of its own.
     pub async fn start_in_lab(nodes: u8, disk_mib: u32, env: &[(&str, &str)]) -> Cluster {
         let mut cluster = Cluster::describe(0, &[]);
-        let network = Network::new(nodes);
+        // One more, for a node that is to come later.
+        let network = Network::new(nodes + 1);
         let env = environment(env);
         cluster.nodes = (0..nodes)
             .map(|host| Node::in_lab(cluster.directory(), &network, host, disk_mib, env.clone()))
             .collect();
         cluster.env = env;
+        cluster.disk_mib = disk_mib;
         cluster.network = Some(network);
         cluster.found().await;
         cluster
@@ -108,6 +112,7 @@ impl Cluster {
         Cluster {
             nodes,
             network: None,
+            disk_mib: 0,
             former: Vec::new(),
             env: all,
             directory: Some(directory),
@@ -128,11 +133,34 @@ impl Cluster {
     /// Starts one more node, which joins through the node `through`; its place among the nodes.
     /// Returns when it is ready.
     pub async fn grow(&mut self, through: usize) -> usize {
+        let place = self.invite(through, &[]);
+        self.nodes[place].ready().await;
+        place
+    }
+
+    /// The same with further flags; returns at once. In the lab it comes on the host, and without
+    /// the data, of the node that was forgotten last, if there is one.
+    pub fn invite(&mut self, through: usize, flags: &[&str]) -> usize {
         let place = self.nodes.len();
         let name = format!("node-{}", place + self.former.len() + 1);
-        let mut node = Node::new(self.directory(), &name, self.env.clone());
-        node.spawn(&["--join".to_owned(), self.nodes[through].rpc.to_string()]);
-        node.ready().await;
+        let env = self.env.clone();
+        let mut node = match (&self.network, self.former.pop()) {
+            (Some(_), Some(mut former)) => {
+                former.lose_data();
+                former
+            }
+            (Some(network), None) => {
+                let host = u8::try_from(place).expect("a lab has few hosts");
+                Node::in_lab(self.directory(), network, host, self.disk_mib, env)
+            }
+            (None, former) => {
+                self.former.extend(former);
+                Node::new(self.directory(), &name, env)
+            }
+        };
+        let flags = flags.iter().map(|flag| (*flag).to_owned());
+        let join = ["--join".to_owned(), self.nodes[through].rpc.to_string()];
+        node.spawn(&join.into_iter().chain(flags).collect::<Vec<_>>());
         self.nodes.push(node);
         place
     }
@@ -188,6 +216,13 @@ impl Cluster {
     /// `root`, on all nodes in turn.
     pub async fn root(&self) -> User {
         User::login(self.api(), "root", ROOT_PASSWORD).await
+    }
+
+    /// The metrics of a node that answers.
+    pub async fn metrics(&self, node: usize) -> Metrics {
+        let url = self.nodes[node].url();
+        let metrics = Metrics::of(&self.api(), &url).await;
+        metrics.unwrap_or_else(|| panic!("{url} does not answer"))
     }
 
     /// A client of the kind programs use, as `root`.

@@ -128,6 +128,12 @@ impl Api {
         answer.text().await.expect("the answer is text")
     }
 
+    /// The same; none if the node does not answer.
+    pub async fn try_text_from(&self, url: &str, path: &str) -> Option<String> {
+        let answer = self.http.get(format!("{url}{path}")).send().await.ok()?;
+        answer.text().await.ok()
+    }
+
     /// GET from a node; the node answers.
     pub async fn get_from(&self, url: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
         let reply = self.send(Method::GET, url, path, None, headers).await;

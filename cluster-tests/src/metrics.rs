@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::Api;
+
 /// The samples of one answer, by series: `name{label="value",…}` as written.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
@@ -17,6 +19,13 @@ struct Family {
 }
 
 impl Metrics {
+    /// The metrics of a node; none if it does not answer.
+    pub async fn of(api: &Api, url: &str) -> Option<Metrics> {
+        let text = api.try_text_from(url, "/metrics").await?;
+        let metrics = Metrics::parse(&text);
+        Some(metrics.unwrap_or_else(|wrong| panic!("{wrong}\n{text}")))
+    }
+
     /// The samples; an error names the first line that is not as it must be.
     pub fn parse(text: &str) -> Result<Metrics, String> {
         let mut metrics = Metrics::default();

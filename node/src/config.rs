@@ -77,6 +77,15 @@ pub struct ServeArgs {
     /// its size, see the documentation]
     #[arg(long, env = "DUET_DISK_RESERVE_BYTES", value_name = "N")]
     pub disk_reserve_bytes: Option<u64>,
+    /// Bytes of log since the last snapshot after which a new one is taken [default: 268435456]
+    #[arg(long, env = "DUET_SNAPSHOT_LOG_BYTES", value_name = "N")]
+    pub snapshot_log_bytes: Option<u64>,
+    /// Log entries kept below a snapshot for nodes a little behind [default: 10000]
+    #[arg(long, env = "DUET_LOG_KEEP_ENTRIES", value_name = "N")]
+    pub log_keep_entries: Option<u64>,
+    /// Bytes of log beyond which fewer entries are kept below a snapshot [default: 268435456]
+    #[arg(long, env = "DUET_LOG_KEEP_BYTES", value_name = "N")]
+    pub log_keep_bytes: Option<u64>,
     /// How log lines look: human or json [default: human on a terminal, else json]
     #[arg(long, env = "DUET_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -120,6 +129,9 @@ struct FileConfig {
     cluster_secret: Option<String>,
     long_poll_max_seconds: Option<u64>,
     disk_reserve_bytes: Option<u64>,
+    snapshot_log_bytes: Option<u64>,
+    log_keep_entries: Option<u64>,
+    log_keep_bytes: Option<u64>,
     log_format: Option<LogFormat>,
     log: Option<String>,
 }
@@ -155,6 +167,8 @@ pub struct Config {
     pub long_poll_max_ms: u64,
     /// Free bytes below which the node counts as full; none: by the size of the file system.
     pub disk_reserve_bytes: Option<u64>,
+    /// When snapshots are taken, and how much of the log is kept.
+    pub retention: raft::Retention,
     /// Form of log lines; none: by terminal.
     pub log_format: Option<LogFormat>,
     /// Filter of log lines.
@@ -204,6 +218,7 @@ impl Config {
             Some(path) => read_file(path)?,
             None => FileConfig::default(),
         };
+        let retention = retention(&args, &file)?;
         let http = address("http", args.http.or(file.http), "127.0.0.1:8080")?;
         let rpc = address("rpc", args.rpc.or(file.rpc), "127.0.0.1:9188")?;
         let node_id = args.node_id.or(file.node_id);
@@ -275,6 +290,7 @@ impl Config {
             cluster_secret: cluster_secret.unwrap_or_default(),
             long_poll_max_ms: long_poll_seconds * 1000,
             disk_reserve_bytes: args.disk_reserve_bytes.or(file.disk_reserve_bytes),
+            retention,
             log_format: args.log_format.or(file.log_format),
             log: args
                 .log
@@ -318,6 +334,44 @@ impl Config {
     pub fn secret(&self) -> raft::Secret {
         raft::Secret::new(self.cluster_secret.clone()).with_tls(self.rpc_tls.clone())
     }
+}
+
+/// When snapshots are taken, and how much of the log is kept. Below the least of these every few
+/// writes would take a snapshot, or a follower that is a moment late need one.
+fn retention(args: &ServeArgs, file: &FileConfig) -> Result<raft::Retention, ConfigError> {
+    let usual = raft::Retention::default();
+    let snapshot_log_bytes = args.snapshot_log_bytes.or(file.snapshot_log_bytes);
+    let keep_entries = args.log_keep_entries.or(file.log_keep_entries);
+    let keep_bytes = args.log_keep_bytes.or(file.log_keep_bytes);
+    let retention = raft::Retention {
+        snapshot_log_bytes: snapshot_log_bytes.unwrap_or(usual.snapshot_log_bytes),
+        keep_entries: keep_entries.unwrap_or(usual.keep_entries),
+        keep_bytes: keep_bytes.unwrap_or(usual.keep_bytes),
+    };
+    for (option, given, least) in [
+        (
+            "snapshot-log-bytes",
+            retention.snapshot_log_bytes,
+            limits::SNAPSHOT_LOG_BYTES_MIN,
+        ),
+        (
+            "log-keep-entries",
+            retention.keep_entries,
+            limits::LOG_KEEP_ENTRIES_MIN,
+        ),
+        (
+            "log-keep-bytes",
+            retention.keep_bytes,
+            limits::LOG_KEEP_BYTES_MIN,
+        ),
+    ] {
+        if given < least {
+            return Err(bad(format!(
+                "--{option} must be at least {least}, not {given}"
+            )));
+        }
+    }
+    Ok(retention)
 }
 
 fn is_https(url: &str) -> bool {
@@ -574,6 +628,45 @@ mod tests {
                 ..Default::default()
             };
             assert!(resolve(args).err().expect("refused").contains("--node-id"));
+        }
+    }
+
+    #[test]
+    fn snapshots_and_the_log_have_their_least() {
+        let config = resolve(ServeArgs::default()).expect("resolves");
+        assert_eq!(config.retention, raft::Retention::default());
+        let args = |snapshot, entries, bytes| ServeArgs {
+            snapshot_log_bytes: Some(snapshot),
+            log_keep_entries: Some(entries),
+            log_keep_bytes: Some(bytes),
+            ..Default::default()
+        };
+        let least = [
+            limits::SNAPSHOT_LOG_BYTES_MIN,
+            limits::LOG_KEEP_ENTRIES_MIN,
+            limits::LOG_KEEP_BYTES_MIN,
+        ];
+        let [snapshot_log_bytes, keep_entries, keep_bytes] = least;
+        let config = resolve(args(snapshot_log_bytes, keep_entries, keep_bytes));
+        let wanted = raft::Retention {
+            snapshot_log_bytes,
+            keep_entries,
+            keep_bytes,
+        };
+        assert_eq!(config.expect("resolves").retention, wanted);
+        let options = [
+            "--snapshot-log-bytes",
+            "--log-keep-entries",
+            "--log-keep-bytes",
+        ];
+        for (at, option) in options.iter().enumerate() {
+            let mut given = least;
+            given[at] -= 1;
+            let [snapshot, entries, bytes] = given;
+            let error = resolve(args(snapshot, entries, bytes))
+                .err()
+                .expect("refused");
+            assert!(error.contains(option), "{error}");
         }
     }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use types::ids::LogIndex;
-use types::limits::{LOG_KEEP_BYTES, LOG_KEEP_ENTRIES, SNAPSHOT_LOG_BYTES, SNAPSHOT_MAX_AGE_MS};
+use types::limits::SNAPSHOT_MAX_AGE_MS;
 
 use crate::disk::Disk;
 use crate::handle::Core;
 use crate::log_store::LogHandle;
 use crate::metrics;
+use crate::options::Retention;
 
 /// How often the log is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -19,10 +20,15 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// lets the log go below it as far as its bytes are too many; the core itself counts entries only.
 /// On a full disk only if log can go for it, since a snapshot keeps files that would be removed.
 /// Ends with the core.
-pub(crate) async fn look_after_log(core: Core, log: LogHandle, disk: watch::Receiver<Disk>) {
+pub(crate) async fn look_after_log(
+    core: Core,
+    log: LogHandle,
+    disk: watch::Receiver<Disk>,
+    retention: Retention,
+) {
     let mut every = tokio::time::interval(LOOK_INTERVAL);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut schedule = Schedule::new(Instant::now());
+    let mut schedule = Schedule::new(Instant::now(), retention.snapshot_log_bytes);
     loop {
         every.tick().await;
         let covered = metrics::look(&core, |metrics| metrics.snapshot.map(|log_id| log_id.index));
@@ -31,7 +37,7 @@ pub(crate) async fn look_after_log(core: Core, log: LogHandle, disk: watch::Rece
             last: log.last().map(|log_id| log_id.index),
             bytes: log.bytes_after(covered),
         };
-        let worth_it = !disk.borrow().full || frees_log(&core, &log);
+        let worth_it = !disk.borrow().full || frees_log(&core, &log, retention);
         if schedule.is_due(Instant::now(), seen)
             && worth_it
             && core.trigger().snapshot().await.is_err()
@@ -39,7 +45,7 @@ pub(crate) async fn look_after_log(core: Core, log: LogHandle, disk: watch::Rece
             return;
         }
         let purged = log.purged().map(|log_id| log_id.index);
-        let excess = log.last_before(LOG_KEEP_BYTES).min(covered);
+        let excess = log.last_before(retention.keep_bytes).min(covered);
         if let Some(upto) = excess.filter(|_| excess > purged)
             && core.trigger().purge_log(upto).await.is_err()
         {
@@ -49,11 +55,11 @@ pub(crate) async fn look_after_log(core: Core, log: LogHandle, disk: watch::Rece
 }
 
 /// Would the log lose entries by a snapshot of the state as it is?
-pub(crate) fn frees_log(core: &Core, log: &LogHandle) -> bool {
+pub(crate) fn frees_log(core: &Core, log: &LogHandle, retention: Retention) -> bool {
     let applied = metrics::look(core, |metrics| {
         metrics.last_applied.map(|log_id| log_id.index)
     });
-    let kept_from = applied.unwrap_or(0).saturating_sub(LOG_KEEP_ENTRIES);
+    let kept_from = applied.unwrap_or(0).saturating_sub(retention.keep_entries);
     kept_from > log.purged().map_or(0, |log_id| log_id.index)
 }
 
@@ -70,14 +76,17 @@ struct Seen {
 
 /// Decides whether it is time for a snapshot.
 struct Schedule {
+    /// Bytes that are enough for one.
+    bytes: u64,
     covered: Option<LogIndex>,
     /// When the snapshot was first seen, or the process started.
     since: Instant,
 }
 
 impl Schedule {
-    fn new(now: Instant) -> Schedule {
+    fn new(now: Instant, bytes: u64) -> Schedule {
         Schedule {
+            bytes,
             covered: None,
             since: now,
         }
@@ -88,7 +97,7 @@ impl Schedule {
             (self.covered, self.since) = (seen.covered, now);
         }
         let old = now.duration_since(self.since) >= Duration::from_millis(SNAPSHOT_MAX_AGE_MS);
-        seen.bytes >= SNAPSHOT_LOG_BYTES || (old && seen.last > seen.covered)
+        seen.bytes >= self.bytes || (old && seen.last > seen.covered)
     }
 }
 
@@ -96,18 +105,20 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    const ENOUGH: u64 = 1_000;
+
     #[test]
     fn a_snapshot_is_due_by_bytes_or_by_age() {
         let start = Instant::now();
         let hours = |hours: u64| start + Duration::from_millis(hours * SNAPSHOT_MAX_AGE_MS);
-        let mut schedule = Schedule::new(start);
+        let mut schedule = Schedule::new(start, ENOUGH);
         let seen = |covered, last, bytes| Seen {
             covered,
             last,
             bytes,
         };
         assert!(!schedule.is_due(start, seen(None, Some(5), 100)));
-        assert!(schedule.is_due(start, seen(None, Some(5), SNAPSHOT_LOG_BYTES)));
+        assert!(schedule.is_due(start, seen(None, Some(5), ENOUGH)));
         assert!(
             schedule.is_due(hours(1), seen(None, Some(5), 100)),
             "by age"

@@ -434,7 +434,7 @@ impl Raft {
 
     /// Would a snapshot taken now let this node's log lose entries?
     pub fn snapshot_frees_log(&self) -> bool {
-        frees_log(self.core(), self.log())
+        frees_log(self.core(), self.log(), self.retention())
     }
 
     /// Does this node, as the leader, refuse what grows?

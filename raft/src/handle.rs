@@ -27,7 +27,7 @@ use crate::metrics;
 use crate::network::Network;
 use crate::network::peers::Peers;
 use crate::observe::Events;
-use crate::options::{self, Engines, Options, Secret};
+use crate::options::{Engines, Options, Retention, Secret};
 use crate::read_index::{NoLeader, ReadIndex};
 use crate::rpc::RpcService;
 use crate::rpc::auth::Identity;
@@ -55,6 +55,7 @@ struct Inner {
     own: Arc<Own>,
     findings: Arc<Findings>,
     secret: Secret,
+    retention: Retention,
     core: Core,
     store: Arc<StateStore>,
     machine: StateHandle,
@@ -110,6 +111,7 @@ impl Raft {
     }
 
     async fn start_here(options: Options) -> Result<Raft, StartError> {
+        let config = options.config()?;
         let Options {
             node_id,
             cluster_id,
@@ -117,15 +119,10 @@ impl Raft {
             member,
             secret,
             timing,
+            retention,
             disk,
             ..
         } = options;
-        if node_id == 0 || cluster_id.is_empty() {
-            return Err(StartError::Options(
-                "a node needs its number and its cluster".into(),
-            ));
-        }
-        let config = options::config(&cluster_id, timing)?;
         let engines = options.engines;
         let (log_store, store) =
             tokio::task::spawn_blocking(move || open_storage(&data_dir, engines))
@@ -178,10 +175,11 @@ impl Raft {
             changes.clone(),
             findings.clone(),
         );
+        let log_care = compaction::look_after_log(core.clone(), log.clone(), disk, retention);
         let tasks = vec![
             following,
             tokio::spawn(look_after_members(changes.clone())),
-            tokio::spawn(compaction::look_after_log(core.clone(), log.clone(), disk)),
+            tokio::spawn(log_care),
             tokio::spawn(guard.run(leadership.clone())),
         ];
         let inner = Inner {
@@ -191,6 +189,7 @@ impl Raft {
             own,
             findings,
             secret,
+            retention,
             core,
             store,
             machine: machine_handle,
@@ -504,6 +503,10 @@ impl Raft {
 
     pub(crate) fn core(&self) -> &Core {
         &self.inner.core
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        self.inner.retention
     }
 
     pub(crate) fn own(&self) -> &Own {

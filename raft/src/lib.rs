@@ -48,7 +48,7 @@ pub use error::{
 pub use handle::{Proposed, Raft, StateView};
 pub use leadership::Leadership;
 pub use observe::{Observed, StorageObserved};
-pub use options::{Engines, Options, Secret, Timing, Tls};
+pub use options::{Engines, Options, Retention, Secret, Timing, Tls};
 pub use state_machine::RequestId;
 pub use status::{MemberStatus, Role, Status};
 pub use type_config::Member;

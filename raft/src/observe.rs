@@ -45,6 +45,8 @@ pub struct Observed {
     pub voters: u64,
     /// Members that do not.
     pub learners: u64,
+    /// Is the membership being changed, so that those before and those after have to agree?
+    pub membership_changing: bool,
     /// The last entry in its log.
     pub last_log_index: LogIndex,
     /// The last entry it knows to be committed.
@@ -57,7 +59,7 @@ pub struct Observed {
     pub purged_index: LogIndex,
     /// How many entries each other member is behind this log; only a leader knows.
     pub peer_lag: BTreeMap<NodeId, u64>,
-    /// Bytes of the entries in its log, up to 1 MiB too many.
+    /// Bytes of the entries in its log, up to 64 KiB too many.
     pub log_bytes: u64,
     /// What the log has written since the process started.
     pub log: LogCounters,
@@ -145,6 +147,7 @@ fn of_core(metrics: &RaftMetrics<TypeConfig>, applied: LogIndex) -> Observed {
         is_leader,
         voters: membership.voter_ids().count() as u64,
         learners: membership.learner_ids().count() as u64,
+        membership_changing: membership.get_joint_config().len() > 1,
         last_log_index,
         committed: committed(metrics).max(applied),
         applied,

@@ -32,6 +32,8 @@ pub struct Options {
     pub secret: Secret,
     /// Heartbeats and elections.
     pub timing: Timing,
+    /// When snapshots are taken, and how much of the log is kept.
+    pub retention: Retention,
     /// What the log and the state are kept in.
     pub engines: Engines,
     /// The clocks entries are stamped with.
@@ -43,7 +45,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Options with the machine's clocks, the usual timing, and a disk nobody measures.
+    /// Options with the machine's clocks, the usual timing and log, and a disk nobody measures.
     pub fn new(
         node_id: NodeId,
         cluster_id: impl Into<String>,
@@ -59,11 +61,22 @@ impl Options {
             member,
             secret,
             timing: Timing::default(),
+            retention: Retention::default(),
             engines: Engines::Disk,
             clock: Box::new(SystemTimeSource::default()),
             disk: watch::channel(Disk::UNKNOWN).1,
             runtime,
         }
+    }
+
+    /// The set-up of openraft for them.
+    pub(crate) fn config(&self) -> Result<openraft::Config, StartError> {
+        if self.node_id == 0 || self.cluster_id.is_empty() {
+            return Err(StartError::Options(
+                "a node needs its number and its cluster".into(),
+            ));
+        }
+        config(&self.cluster_id, self.timing, self.retention)
     }
 }
 
@@ -187,8 +200,34 @@ impl Default for Timing {
     }
 }
 
+/// When a snapshot is taken, and how much of the log is kept below it: for followers that are a
+/// little behind. One that is further behind gets a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Log bytes since the last snapshot after which a new one is taken.
+    pub snapshot_log_bytes: u64,
+    /// Entries kept of those that a snapshot has.
+    pub keep_entries: u64,
+    /// Bytes of the log beyond which fewer entries are kept, of those that a snapshot has.
+    pub keep_bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Retention {
+        Retention {
+            snapshot_log_bytes: limits::SNAPSHOT_LOG_BYTES,
+            keep_entries: limits::LOG_KEEP_ENTRIES,
+            keep_bytes: limits::LOG_KEEP_BYTES,
+        }
+    }
+}
+
 /// The set-up of openraft. Every option that it has is named, so that none is a default by chance.
-pub(crate) fn config(cluster_id: &str, timing: Timing) -> Result<openraft::Config, StartError> {
+fn config(
+    cluster_id: &str,
+    timing: Timing,
+    retention: Retention,
+) -> Result<openraft::Config, StartError> {
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     #[expect(
         deprecated,
@@ -208,11 +247,11 @@ pub(crate) fn config(cluster_id: &str, timing: Timing) -> Result<openraft::Confi
         // The bytes of one message are bounded where the log is read.
         max_payload_entries: 512,
         max_append_entries: Some(4_096),
-        replication_lag_threshold: limits::LOG_KEEP_ENTRIES,
+        replication_lag_threshold: retention.keep_entries,
         // Snapshots are taken by log bytes and by age; a task of ours triggers them, and purges by
         // bytes what these entries are too many of.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: limits::LOG_KEEP_ENTRIES,
+        max_in_snapshot_log_to_keep: retention.keep_entries,
         purge_batch_size: 256,
         api_channel_size: Some(65_536),
         api_batch_capacity: 4_096,
@@ -252,14 +291,14 @@ mod tests {
 
     #[test]
     fn the_usual_timing_is_valid_and_nonsense_is_not() {
-        let config = config("c", Timing::default()).unwrap();
+        let config = config("c", Timing::default(), Retention::default()).unwrap();
         assert!(config.enable_pre_vote == Some(true));
         let twisted = Timing {
             election_min: Duration::from_secs(5),
             ..Timing::default()
         };
         assert!(matches!(
-            super::config("c", twisted),
+            super::config("c", twisted, Retention::default()),
             Err(StartError::Options(_))
         ));
     }

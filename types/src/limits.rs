@@ -192,19 +192,27 @@ pub const SNAPSHOT_SEND_BYTES_PER_SECOND: u64 = 64 * MIB as u64;
 pub const SNAPSHOT_STALL_MAX_MS: u64 = 30_000;
 /// How long a node may take to install a snapshot that has arrived. Beyond: as above.
 pub const SNAPSHOT_INSTALL_MAX_MS: u64 = 300_000;
-/// Log bytes since the last snapshot after which a new one is taken.
+/// Log bytes since the last snapshot after which a new one is taken, unless configured.
 pub const SNAPSHOT_LOG_BYTES: u64 = 256 * MIB as u64;
+/// Least of that which may be configured. Below: the node does not start.
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 * KIB as u64;
 /// Age of the last snapshot after which a new one is taken, if entries came since: what a node that
 /// starts has to apply again.
 pub const SNAPSHOT_MAX_AGE_MS: u64 = 3_600_000;
-/// Log entries kept below a snapshot for followers that are a little behind. One that is further
-/// behind, or behind [`LOG_KEEP_BYTES`], gets a snapshot; and another one, if by the time it has
-/// that one the log begins after it. A node that takes up snapshots more slowly than so much is
-/// written never catches up, and holds up nobody else.
+/// Log entries kept below a snapshot for followers that are a little behind, unless configured. One
+/// that is further behind, or behind [`LOG_KEEP_BYTES`], gets a snapshot; and another one, if by
+/// the time it has that one the log begins after it. A node that takes up snapshots more slowly
+/// than so much is written never catches up, and holds up nobody else.
 pub const LOG_KEEP_ENTRIES: u64 = 10_000;
-/// Bytes of the log's youngest entries that are kept, of those that a snapshot has. What it does
-/// not have is kept in any case.
+/// Least of that which may be configured. Below: the node does not start.
+pub const LOG_KEEP_ENTRIES_MIN: u64 = 100;
+/// Bytes of the log's youngest entries that are kept, of those that a snapshot has, unless
+/// configured. What it does not have is kept in any case.
 pub const LOG_KEEP_BYTES: u64 = 256 * MIB as u64;
+/// Least of that which may be configured. Below: the node does not start.
+pub const LOG_KEEP_BYTES_MIN: u64 = 64 * KIB as u64;
+/// How exactly the bytes of a part of the log are known.
+pub const LOG_BYTES_STEP: u64 = 64 * KIB as u64;
 
 // ---- Replicas that watch each other -----------------------------------------------------------
 

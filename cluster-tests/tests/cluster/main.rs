@@ -25,6 +25,7 @@ mod reads;
 mod recover;
 mod retention;
 mod seed;
+mod snapshots;
 mod sql_statements;
 mod sql_types;
 mod sql_users;

@@ -17,6 +17,10 @@ const LEADER_ID: Family = Family::gauge(
 );
 const VOTERS: Family = Family::gauge("duet_raft_voters", "Members that vote.");
 const LEARNERS: Family = Family::gauge("duet_raft_learners", "Members that do not vote.");
+const CHANGING: Family = Family::gauge(
+    "duet_raft_membership_changing",
+    "1 while the voters before a change of the membership and those after it both have to agree.",
+);
 const LAST_LOG: Family = Family::gauge(
     "duet_raft_last_log_index",
     "The last entry in the node's log.",
@@ -43,7 +47,7 @@ const PEER_LAG: Family = Family::gauge(
 );
 const LOG_BYTES: Family = Family::gauge(
     "duet_raft_log_bytes",
-    "Bytes of the entries in the node's log, up to 1 MiB too many.",
+    "Bytes of the entries in the node's log, up to 64 KiB too many.",
 );
 const LOG_WRITTEN: Family = Family::counter(
     "duet_raft_log_written_bytes_total",
@@ -72,6 +76,10 @@ const LEADER_CHANGES: Family = Family::counter(
 const ELECTIONS_WON: Family = Family::counter(
     "duet_raft_elections_won_total",
     "How often the node became the leader.",
+);
+const SNAPSHOTS_BUILT: Family = Family::counter(
+    "duet_raft_snapshots_built_total",
+    "Snapshots that the node made of its own state.",
 );
 const SNAPSHOTS_SENT: Family = Family::counter(
     "duet_raft_snapshots_sent_total",
@@ -128,6 +136,7 @@ pub fn render(text: &mut Text, about: &About<'_>, seen: &Observed) {
     text.one(&LEADER_ID, seen.leader.unwrap_or(0));
     text.one(&VOTERS, seen.voters);
     text.one(&LEARNERS, seen.learners);
+    text.one(&CHANGING, u64::from(seen.membership_changing));
     text.one(&LAST_LOG, seen.last_log_index);
     text.one(&COMMIT, seen.committed);
     text.one(&APPLIED, seen.applied);
@@ -149,6 +158,7 @@ pub fn render(text: &mut Text, about: &About<'_>, seen: &Observed) {
     }
     text.one(&LEADER_CHANGES, seen.leader_changes);
     text.one(&ELECTIONS_WON, seen.elections_won);
+    text.one(&SNAPSHOTS_BUILT, seen.apply.snapshots_built);
     text.one(&SNAPSHOTS_SENT, seen.snapshots_sent);
     text.one(&SNAPSHOTS_NOT_SENT, seen.snapshots_not_sent);
     text.one(&SNAPSHOTS_INSTALLED, seen.apply.snapshots_installed);

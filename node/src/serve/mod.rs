@@ -248,6 +248,7 @@ async fn start_raft(
         config.secret(),
         runtime.clone(),
     );
+    options.retention = config.retention;
     options.disk = crate::disk::measure(&config.data_dir, config.disk_reserve_bytes);
     Raft::start(options)
         .await

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use types::ids::LogIndex;
-use types::limits::LOG_TAIL_MAX_BYTES;
+use types::limits::{LOG_BYTES_STEP, LOG_TAIL_MAX_BYTES};
 
 use crate::codec;
 use crate::type_config::{LogEntry, LogId, Vote};
@@ -188,12 +188,12 @@ impl LogMemory {
         }
     }
 
-    /// Bytes of the entries after `index`; at most [`Growth::STEP_BYTES`] too many.
+    /// Bytes of the entries after `index`; at most [`LOG_BYTES_STEP`] too many.
     pub(super) fn bytes_after(&self, index: Option<LogIndex>) -> u64 {
         self.growth.bytes_after(index)
     }
 
-    /// The last entry after which there are at most `bytes`, or up to [`Growth::STEP_BYTES`] fewer;
+    /// The last entry after which there are at most `bytes`, or up to [`LOG_BYTES_STEP`] fewer;
     /// none if all entries together are not more.
     pub(super) fn last_before(&self, bytes: u64) -> Option<LogIndex> {
         self.growth.last_before(bytes)
@@ -207,7 +207,7 @@ impl LogMemory {
     }
 }
 
-/// How many bytes came after which index, coarsely: one mark a [`Growth::STEP_BYTES`].
+/// How many bytes came after which index, coarsely: one mark a [`LOG_BYTES_STEP`].
 #[derive(Debug, Default)]
 pub(super) struct Growth {
     /// Index of an entry, and the bytes of all entries before it.
@@ -216,14 +216,12 @@ pub(super) struct Growth {
 }
 
 impl Growth {
-    const STEP_BYTES: u64 = 1024 * 1024;
-
     /// The entry `index`, the next one, has `bytes`.
     pub(super) fn add(&mut self, index: LogIndex, bytes: u64) {
         let due = self
             .marks
             .back()
-            .is_none_or(|(_, before)| self.total >= before + Self::STEP_BYTES);
+            .is_none_or(|(_, before)| self.total >= before + LOG_BYTES_STEP);
         if due {
             self.marks.push_back((index, self.total));
         }

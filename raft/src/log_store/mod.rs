@@ -446,12 +446,12 @@ impl LogHandle {
         self.shared.engine.usage()
     }
 
-    /// Bytes of the entries after `index`, or of all if there is no index; up to 1 MiB too many.
+    /// Bytes of the entries after `index`, or of all if there is no index; up to 64 KiB too many.
     pub fn bytes_after(&self, index: Option<LogIndex>) -> u64 {
         self.shared.memory().bytes_after(index)
     }
 
-    /// The last entry after which there are at most `bytes` of entries, or up to 1 MiB fewer; none
+    /// The last entry after which there are at most `bytes` of entries, or up to 64 KiB fewer; none
     /// if all entries together are not more.
     pub fn last_before(&self, bytes: u64) -> Option<LogIndex> {
         self.shared.memory().last_before(bytes)

@@ -152,11 +152,20 @@ impl SnapshotReceiver {
         Ok(())
     }
 
-    /// All was sent. The snapshot is whole, on the disk, and as its manifest says. Blocks on the
-    /// disk.
+    /// All was sent. The snapshot is whole, on the disk, and as its manifest says: it is read
+    /// again, because what came in an earlier attempt may lie there for long, and nobody reads all
+    /// of a state before it is served. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Damaged`] names the file; all is sent again then.
     pub fn finish(mut self) -> Result<SnapshotDir> {
         while self.file < self.manifest.files.len() {
             self.complete_file()?;
+        }
+        if let Err(error) = self.manifest.verify(&self.path) {
+            // Then nothing is left to the next attempt.
+            self.file = 0;
+            return Err(error);
         }
         self.manifest.write(&self.path)?;
         sync_dir(&self.path)?;

@@ -45,6 +45,8 @@ pub(super) type Done = oneshot::Sender<Result<(), StateMachineError>>;
 pub(super) struct Counters {
     run_times: Histogram,
     run_entries: Histogram,
+    /// Snapshots made of this node's own state.
+    snapshots_built: AtomicU64,
     /// Snapshots of other nodes that became this node's state.
     snapshots_installed: AtomicU64,
 }
@@ -60,6 +62,8 @@ pub struct ApplyCounters {
     pub run_times: Distribution,
     /// How many entries each run held.
     pub run_entries: Distribution,
+    /// Snapshots made of this node's own state.
+    pub snapshots_built: u64,
     /// Snapshots of other nodes that became this node's state.
     pub snapshots_installed: u64,
 }
@@ -69,6 +73,7 @@ impl Default for Counters {
         Counters {
             run_times: Histogram::new(DURATIONS_NS),
             run_entries: Histogram::new(COUNTS),
+            snapshots_built: AtomicU64::new(0),
             snapshots_installed: AtomicU64::new(0),
         }
     }
@@ -81,6 +86,10 @@ impl Counters {
         self.run_times.observe(nanos);
     }
 
+    pub(super) fn count_snapshot_built(&self) {
+        self.snapshots_built.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn read(&self) -> ApplyCounters {
         let (run_times, run_entries) = (self.run_times.read(), self.run_entries.read());
         ApplyCounters {
@@ -88,6 +97,7 @@ impl Counters {
             entries: run_entries.sum,
             run_times,
             run_entries,
+            snapshots_built: self.snapshots_built.load(Ordering::Relaxed),
             snapshots_installed: self.snapshots_installed.load(Ordering::Relaxed),
         }
     }

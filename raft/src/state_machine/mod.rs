@@ -195,6 +195,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         SnapshotBuilder {
             store: Arc::clone(&self.store),
+            counters: Arc::clone(&self.counters),
         }
     }
 
@@ -225,6 +226,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 /// Makes a snapshot, on a thread of its own, while entries go on being applied.
 pub struct SnapshotBuilder {
     store: Arc<StateStore>,
+    counters: Arc<Counters>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
@@ -232,9 +234,11 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let store = Arc::clone(&self.store);
-        tokio::task::spawn_blocking(move || store.build_snapshot())
+        let snapshot = tokio::task::spawn_blocking(move || store.build_snapshot())
             .await
             .map_err(io::Error::other)?
-            .map_err(io::Error::other)
+            .map_err(io::Error::other)?;
+        self.counters.count_snapshot_built();
+        Ok(snapshot)
     }
 }

@@ -339,6 +339,31 @@ async fn a_damaged_snapshot_is_not_installed() {
 }
 
 #[tokio::test]
+async fn a_file_that_changes_after_it_came_is_noticed_and_all_is_sent_again() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut state = crate::support::state_machine(&Disk::Rocks, here.path());
+    apply(&mut state, rows(0..50)).await.unwrap();
+    let mut builder = state.get_snapshot_builder().await;
+    let built = builder.build_snapshot().await.unwrap().snapshot;
+    let other = crate::support::state_machine(&Disk::Rocks, there.path());
+    let to = store(&other);
+    let received = transfer(&built, to.snapshots(), 1 << 20);
+    let dir = there.path().join("snapshots");
+    let table = built
+        .manifest()
+        .files
+        .iter()
+        .find(|file| file.name.ends_with(".sst"));
+    let table = dir.join(&names_in(&dir)[0]).join(&table.unwrap().name);
+    crate::support::flip_byte(&table, 100);
+    let error = received.finish().unwrap_err().to_string();
+    assert!(error.contains(".sst"), "{error}");
+    assert_eq!(to.snapshots().files_there(built.manifest()), 0);
+    assert_eq!(names_in(&dir), [""; 0], "nothing stays behind");
+    transfer(&built, to.snapshots(), 1 << 20).finish().unwrap();
+}
+
+#[tokio::test]
 async fn a_snapshot_of_another_place_in_the_log_is_not_installed() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let disk = Disk::memory();

@@ -22,10 +22,12 @@ pub mod node;
 pub mod ports;
 pub mod settled;
 pub mod sse;
+pub mod times;
 pub mod user;
 pub mod wait;
 
 pub use cluster::Cluster;
 pub use http::{Api, Reply};
 pub use metrics::Metrics;
+pub use times::Times;
 pub use user::{ROOT_PASSWORD, User};

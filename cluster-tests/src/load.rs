@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::check::{Fate, Op};
-use crate::{User, wait};
+use crate::{Times, User, wait};
 
 /// Deadline of one write: long enough for an election, short enough for a test.
 const WRITE_MAX: Duration = Duration::from_secs(10);
@@ -73,6 +73,8 @@ struct Notes {
     failures: Vec<String>,
     /// The longest that a request took, its retries included.
     longest: Duration,
+    /// Of writes that were answered with success: when, and after how long.
+    times: Vec<(Instant, Duration)>,
 }
 
 /// Running writers.
@@ -89,13 +91,13 @@ impl Load {
     /// what becomes of requests when a node dies.
     pub fn start(client: &Client, table: &Table, count: u32) -> Load {
         let clients = (0..count).map(|writer| client.pinned_to(writer as usize));
-        Load::run(clients.collect(), Some(client), table)
+        Load::run(clients.collect(), Some(client), table, Duration::ZERO)
     }
 
     /// Starts a writer and a reader for each client, which send requests again as the client does
     /// and never otherwise: none may fail while a node is stopped as it should be.
     pub fn through(clients: Vec<Client>, table: &Table) -> Load {
-        let mut load = Load::run(clients.clone(), None, table);
+        let mut load = Load::run(clients.clone(), None, table, Duration::ZERO);
         for client in clients {
             let events = format!("{}.events", table.namespace);
             let reader = read(
@@ -109,7 +111,13 @@ impl Load {
         load
     }
 
-    fn run(clients: Vec<Client>, others: Option<&Client>, table: &Table) -> Load {
+    /// Starts a writer for each client that is to make one write every so often. One that is late
+    /// hurries, and its writes count from when they were due. None goes to another node.
+    pub fn steady(clients: Vec<Client>, table: &Table, every: Duration) -> Load {
+        Load::run(clients, None, table, every)
+    }
+
+    fn run(clients: Vec<Client>, others: Option<&Client>, table: &Table, every: Duration) -> Load {
         let notes = Arc::new(Mutex::new(Notes::default()));
         let (stop, stopped) = watch::channel(false);
         let (acks, acked) = watch::channel(0);
@@ -121,6 +129,7 @@ impl Load {
                 others: others.cloned(),
                 events: format!("{}.events", table.namespace),
                 writer,
+                every,
                 seq: 0,
                 last_id: None,
                 random: StdRng::seed_from_u64(u64::from(writer)),
@@ -179,6 +188,13 @@ impl Load {
         lock(&self.notes).longest = Duration::ZERO;
     }
 
+    /// How long the writes took that were answered with success after `since`.
+    pub fn times_since(&self, since: Instant) -> Times {
+        let notes = lock(&self.notes);
+        let times = notes.times.iter().filter(|(at, _)| *at >= since);
+        times.map(|(_, took)| *took).collect()
+    }
+
     /// The longest that a request took so far, its retries included.
     pub fn longest(&self) -> Duration {
         lock(&self.notes).longest
@@ -214,6 +230,8 @@ struct Writer {
     others: Option<Client>,
     events: String,
     writer: u32,
+    /// From one write to the next; zero: as soon as the last one is answered.
+    every: Duration,
     seq: u64,
     last_id: Option<String>,
     random: StdRng,
@@ -223,11 +241,12 @@ struct Writer {
 
 impl Writer {
     async fn run(mut self, stopped: watch::Receiver<bool>) {
+        let mut due = Instant::now();
         while !*stopped.borrow() {
+            let started = self.turn(&mut due).await;
             let (sql, ids, if_acked) = self.next_write();
             let options = client::RequestOptions::default().timeout(WRITE_MAX);
             let request = client::api::SqlRequest::new(sql);
-            let started = Instant::now();
             let outcome = self.client.execute(&request, &options).await;
             let took = started.elapsed();
             let fate = match &outcome {
@@ -257,9 +276,23 @@ impl Writer {
         }
     }
 
+    /// Waits until the next write is due; since when it is.
+    async fn turn(&self, due: &mut Instant) -> Instant {
+        if self.every.is_zero() {
+            return Instant::now();
+        }
+        *due += self.every;
+        // sleep: the pace of the load
+        tokio::time::sleep_until((*due).into()).await;
+        *due
+    }
+
     fn note<T>(&self, took: Duration, outcome: &Result<T, Error>, if_acked: Fate, op: Op) {
         let mut notes = lock(&self.notes);
         notes.longest = notes.longest.max(took);
+        if outcome.is_ok() {
+            notes.times.push((Instant::now(), took));
+        }
         if let Err(error) = outcome {
             let meant = if_acked == Fate::Absent && matches!(error, Error::Refused(_));
             let retryable = error.received().is_some_and(|said| said.retryable);

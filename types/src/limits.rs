@@ -185,6 +185,9 @@ pub const LOG_MARKER_INTERVAL_MS: u64 = 200;
 pub const RPC_MESSAGE_MAX_BYTES: usize = 16 * MIB;
 /// One chunk of a snapshot stream.
 pub const SNAPSHOT_CHUNK_BYTES: usize = MIB;
+/// Bytes of a file that is received after which they are put on the disk. More at once would hold
+/// up whatever else waits for that disk.
+pub const SNAPSHOT_SYNC_BYTES: u64 = 4 * MIB as u64;
 /// How fast a snapshot is sent to one node at most, so that log entries and requests get through.
 pub const SNAPSHOT_SEND_BYTES_PER_SECOND: u64 = 64 * MIB as u64;
 /// How long the transfer of a snapshot may stand still. Beyond: it is broken off and tried again;
@@ -251,6 +254,9 @@ pub const LOG_BLOCK_CACHE_BYTES: usize = 32 * MIB;
 pub const STATE_MEMTABLE_BYTES: usize = 128 * MIB;
 /// Memory for blocks, indexes and filters of the state that were read.
 pub const STATE_BLOCK_CACHE_BYTES: usize = 128 * MIB;
+/// Bytes of a table that is written after which RocksDB begins to put them on the disk. All at its
+/// end would hold up the log, whose writes wait for the same disk.
+pub const STORAGE_SYNC_BYTES: u64 = MIB as u64;
 /// Size at which RocksDB starts a new file of its own text log.
 pub const STORAGE_INFO_LOG_BYTES: usize = 16 * MIB;
 

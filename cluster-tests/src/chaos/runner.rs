@@ -13,6 +13,13 @@ use crate::{User, wait};
 
 const NODES: u8 = 3;
 const DISK_MIB: u32 = 2_048;
+/// A snapshot every few hundred entries, and little log below it: a node that was away for a few
+/// seconds needs one.
+const LITTLE_LOG: [(&str, &str); 3] = [
+    ("DUET_SNAPSHOT_LOG_BYTES", "262144"),
+    ("DUET_LOG_KEEP_ENTRIES", "500"),
+    ("DUET_LOG_KEEP_BYTES", "262144"),
+];
 /// Writers of rows.
 const WRITERS: u32 = 6;
 /// In how long a write must be answered once nothing is broken any more.
@@ -53,7 +60,7 @@ impl Workloads {
 /// everything afterwards. `tell` hears of each step. Panics, leaving data and logs, if nodes differ
 /// or one does not come back.
 pub async fn run(plan: &Plan, workloads: &[Workload], mut tell: impl FnMut(String)) -> Report {
-    let mut cluster = Cluster::start_in_lab(NODES, DISK_MIB, &[]).await;
+    let mut cluster = Cluster::start_in_lab(NODES, DISK_MIB, &LITTLE_LOG).await;
     let root = cluster.root().await;
     let mut workloads = Workloads::start(&cluster, &root, workloads).await;
     let pauses = Pauses::of(workloads.rows.load().acks());

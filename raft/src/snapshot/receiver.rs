@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use types::limits::SNAPSHOT_SYNC_BYTES;
+
 use super::manifest::Manifest;
 use super::{Result, SnapshotDir, SnapshotError, SnapshotStore, remove_dir, sync_dir};
 
@@ -68,6 +70,8 @@ struct OpenFile {
     file: File,
     path: PathBuf,
     written: u64,
+    /// Of those.
+    synced: u64,
     hasher: crc32fast::Hasher,
 }
 
@@ -149,6 +153,12 @@ impl SnapshotReceiver {
             .map_err(|error| SnapshotError::io("write", &open.path, error))?;
         open.hasher.update(bytes);
         open.written += bytes.len() as u64;
+        if open.written - open.synced >= SNAPSHOT_SYNC_BYTES {
+            open.synced = open.written;
+            open.file
+                .sync_data()
+                .map_err(|error| SnapshotError::io("sync", &open.path, error))?;
+        }
         Ok(())
     }
 
@@ -190,6 +200,7 @@ impl SnapshotReceiver {
                 file,
                 path,
                 written: 0,
+                synced: 0,
                 hasher: Default::default(),
             });
         }
@@ -212,6 +223,7 @@ impl SnapshotReceiver {
             path,
             written,
             hasher,
+            ..
         }) = self.open.take()
         else {
             return Ok(());

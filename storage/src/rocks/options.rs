@@ -6,7 +6,7 @@ use rocksdb::{
 };
 use types::limits::{
     LOG_BLOCK_CACHE_BYTES, LOG_MEMTABLE_BYTES, STATE_BLOCK_CACHE_BYTES, STATE_MEMTABLE_BYTES,
-    STORAGE_INFO_LOG_BYTES,
+    STORAGE_INFO_LOG_BYTES, STORAGE_SYNC_BYTES,
 };
 
 use super::Role;
@@ -23,6 +23,7 @@ pub(super) fn database(role: Role) -> Options {
     options.create_missing_column_families(true);
     options.set_paranoid_checks(true);
     options.set_max_background_jobs(2);
+    options.set_bytes_per_sync(STORAGE_SYNC_BYTES);
     // RocksDB's own text log, which is not ours to keep.
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(STORAGE_INFO_LOG_BYTES);

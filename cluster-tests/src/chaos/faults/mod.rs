@@ -1,10 +1,12 @@
 //! What is broken, and mended again. A file for each code; each names its kinds in `KINDS`.
 
 mod kill;
+mod members;
 mod network;
 mod pause;
 mod power;
 mod restart;
+mod snapshots;
 
 use std::fmt;
 use std::time::Duration;
@@ -13,11 +15,13 @@ use super::{Step, Task};
 use crate::Cluster;
 
 /// All kinds, in the order of their codes.
-const KINDS: [&[Kind]; 5] = [
+const KINDS: [&[Kind]; 7] = [
     kill::KINDS,
     power::KINDS,
     pause::KINDS,
     network::KINDS,
+    snapshots::KINDS,
+    members::KINDS,
     restart::KINDS,
 ];
 

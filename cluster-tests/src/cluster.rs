@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use crate::lab::Network;
+use crate::lab::{Network, Proxy};
 use crate::node::Node;
 use crate::{Api, Metrics, ROOT_PASSWORD, User, logs, wait};
 
@@ -29,6 +29,8 @@ pub struct Cluster {
     network: Option<Network>,
     /// Size of a node's own disk, in MiB; only in the lab.
     disk_mib: u32,
+    /// Doors before the nodes, if there are any.
+    doors: Vec<Proxy>,
     /// Nodes that are no members any more; their logs are read all the same.
     former: Vec<Node>,
     env: Vec<(String, String)>,
@@ -66,6 +68,13 @@ impl Cluster {
 
     /// A cluster in the lab: each node has a network and a disk of `disk_mib` MiB of its own.
     pub async fn start_in_lab(nodes: u8, disk_mib: u32, env: &[(&str, &str)]) -> Cluster {
+        let mut cluster = Cluster::describe_in_lab(nodes, disk_mib, env);
+        cluster.found().await;
+        cluster
+    }
+
+    /// The same, not started.
+    pub fn describe_in_lab(nodes: u8, disk_mib: u32, env: &[(&str, &str)]) -> Cluster {
         let mut cluster = Cluster::describe(0, &[]);
         // One more, for a node that is to come later.
         let network = Network::new(nodes + 1);
@@ -76,8 +85,40 @@ impl Cluster {
         cluster.env = env;
         cluster.disk_mib = disk_mib;
         cluster.network = Some(network);
-        cluster.found().await;
         cluster
+    }
+
+    /// Gives every node a wall clock of its own, from its next start on.
+    pub fn give_clocks(&mut self) {
+        for node in &mut self.nodes {
+            node.give_clock();
+        }
+    }
+
+    /// Opens a door before each node, for clients that are to lose answers.
+    pub async fn open_doors(&mut self) {
+        for node in &self.nodes {
+            let door = Proxy::before(node.http).await;
+            self.doors.push(door.expect("a port on loopback is free"));
+        }
+    }
+
+    /// The doors before the nodes, in their order; none if they were not opened.
+    pub fn doors(&self) -> &[Proxy] {
+        &self.doors
+    }
+
+    /// A client as [`Cluster::client`], which goes through the doors where there are any.
+    pub fn client_at_doors(&self) -> client::Client {
+        if self.doors.is_empty() {
+            return self.client();
+        }
+        let url = |door: &Proxy| format!("http://{}", door.address());
+        client::Client::builder()
+            .urls(self.doors.iter().map(url))
+            .credentials("root", ROOT_PASSWORD)
+            .build()
+            .expect("a client of these doors")
     }
 
     /// The network between the nodes; only a cluster in the lab has one of its own.
@@ -88,7 +129,7 @@ impl Cluster {
     }
 
     /// The first node makes the cluster, the others join; returns when all vote.
-    async fn found(&mut self) {
+    pub async fn found(&mut self) {
         self.nodes[0].spawn(&["--bootstrap".into()]);
         self.nodes[0].ready().await;
         let join = ["--join".to_owned(), self.nodes[0].rpc.to_string()];
@@ -113,6 +154,7 @@ impl Cluster {
             nodes,
             network: None,
             disk_mib: 0,
+            doors: Vec::new(),
             former: Vec::new(),
             env: all,
             directory: Some(directory),
@@ -158,6 +200,9 @@ impl Cluster {
                 Node::new(self.directory(), &name, env)
             }
         };
+        if self.nodes.iter().any(Node::has_clock) {
+            node.give_clock();
+        }
         let flags = flags.iter().map(|flag| (*flag).to_owned());
         let join = ["--join".to_owned(), self.nodes[through].rpc.to_string()];
         node.spawn(&join.into_iter().chain(flags).collect::<Vec<_>>());

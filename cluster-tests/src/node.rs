@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::lab::{Disk, Network};
+use crate::lab::network::RPC_PORT;
+use crate::lab::{Clock, Disk, Network};
 use crate::{binary, http, logs, ports, wait};
 
 /// How long a node may take from its start until it serves.
@@ -32,12 +33,13 @@ pub struct Node {
     namespace: Option<String>,
     /// Holds its data; none: they lie in `directory`.
     disk: Option<Disk>,
+    /// Its wall clock, if it is not the machine's.
+    clock: Option<Clock>,
     process: Option<Child>,
 }
 
 /// Ports of a node that has an address of its own.
 const LAB_HTTP_PORT: u16 = 8080;
-const LAB_RPC_PORT: u16 = 9188;
 
 impl Node {
     /// A node with its files below `directory`, on free ports; does not start it.
@@ -52,6 +54,7 @@ impl Node {
             env,
             namespace: None,
             disk: None,
+            clock: None,
             process: None,
         }
     }
@@ -68,13 +71,35 @@ impl Node {
         std::fs::create_dir_all(&directory).expect("a temporary directory can be written");
         Node {
             http: network.socket(host, LAB_HTTP_PORT),
-            rpc: network.socket(host, LAB_RPC_PORT),
+            rpc: network.socket(host, RPC_PORT),
             disk: Some(Disk::new(&directory.join("disk"), disk_mib)),
             namespace: Some(network.namespace_file(host)),
             directory,
             env,
+            clock: None,
             process: None,
         }
+    }
+
+    /// Gives it a wall clock of its own from its next start on.
+    pub fn give_clock(&mut self) {
+        self.clock = Some(Clock::new(self.directory.join("clock")));
+    }
+
+    /// Was it given one?
+    pub fn has_clock(&self) -> bool {
+        self.clock.is_some()
+    }
+
+    /// Its wall clock; only a node that was given one has one of its own.
+    pub fn clock(&self) -> &Clock {
+        self.clock.as_ref().expect("the node was given a clock")
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        let process = self.process.as_ref().expect("the node runs");
+        process.id()
     }
 
     /// Its disk; only a node in the lab has one of its own.
@@ -147,6 +172,7 @@ impl Node {
             ])
             .args(["--log-format", "json"])
             .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .envs(self.clock.iter().flat_map(Clock::env))
             .stdin(Stdio::null());
         command
     }

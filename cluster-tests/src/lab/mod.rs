@@ -4,15 +4,25 @@
 //! [`disk`] is an ext4 file system of its own in a file; [`network`] a network namespace of its own
 //! on a bridge. Both need root and tools that Debian and Ubuntu have (`mount`, `mkfs.ext4`, `ip`,
 //! `nsenter`, `perl`). Where something is missing, [`missing`] says what.
+//!
+//! Some faults need more, and each says for itself what is missing: [`links`] that are bad, a
+//! [`clock`] that can be set, a [`cgroup`] for a share of the processor. [`proxy`] needs nothing.
 
+pub mod cgroup;
+pub mod clock;
 pub mod disk;
+pub mod links;
 pub mod network;
+pub mod process;
+pub mod proxy;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
+pub use clock::Clock;
 pub use disk::Disk;
 pub use network::Network;
+pub use proxy::Proxy;
 
 /// The tools that the lab runs.
 const TOOLS: [&str; 7] = [
@@ -37,13 +47,15 @@ pub fn missing() -> Option<String> {
     if !Path::new("/dev/loop-control").exists() {
         return Some("this kernel has no loop devices".into());
     }
-    let there = |tool: &&str| {
-        TOOL_DIRS
-            .iter()
-            .any(|dir| Path::new(dir).join(tool).is_file())
-    };
-    let tool = TOOLS.iter().find(|tool| !there(tool))?;
+    let tool = TOOLS.iter().find(|tool| !installed(tool))?;
     Some(format!("`{tool}` is not installed"))
+}
+
+/// Is there such a tool?
+fn installed(tool: &str) -> bool {
+    TOOL_DIRS
+        .iter()
+        .any(|dir| Path::new(dir).join(tool).is_file())
 }
 
 /// Is there a lab? Prints why not, for a test that then shows nothing. Where tests run as root with

@@ -4,6 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{run, try_run};
 
+/// The place of this process on the bridge, among the hosts.
+pub(super) const BRIDGE_HOST: u8 = 253;
+/// Where hosts are reached by each other.
+pub(crate) const RPC_PORT: u16 = 9188;
+
 /// Hosts on a bridge, with this process beside them. Everything is removed on drop.
 #[derive(Debug)]
 pub struct Network {
@@ -31,7 +36,7 @@ impl Network {
 
     fn add(&self, host: u8, bridge: &str) {
         let (namespace, link) = (self.namespace(host), self.link(host));
-        let inside = format!("p{link}");
+        let inside = self.inside(host);
         run("ip", &["netns", "add", &namespace]);
         run(
             "ip",
@@ -105,8 +110,18 @@ impl Network {
         format!("duetb{}", self.tag)
     }
 
-    fn namespace(&self, host: u8) -> String {
+    /// How many there are.
+    pub fn hosts(&self) -> u8 {
+        self.hosts
+    }
+
+    pub(super) fn namespace(&self, host: u8) -> String {
         format!("duet{}-{host}", self.tag)
+    }
+
+    /// The host's own end of its link.
+    pub(super) fn inside(&self, host: u8) -> String {
+        format!("p{}", self.link(host))
     }
 
     fn link(&self, host: u8) -> String {

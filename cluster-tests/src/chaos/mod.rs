@@ -2,17 +2,23 @@
 //!
 //! [`plan`] makes a schedule of a seed; [`faults`] break and mend the cluster, a file each;
 //! [`workloads`] go on whatever happens and remember what they were told, a file each with the
-//! check of what they claim; [`runner`] plays it, waits until all has settled, reads everything
+//! check of what they claim ([`pairs`],
+//! [`cycles`] and [`wgl`] are checks of their own); [`history`] is what every client was told, in a
+//! file; [`runner`] plays it, waits until all has settled, reads everything
 //! from every node and lets the checks object; [`report`] is what comes of it.
 //!
 //! The same seed gives the same schedule. What happens in it still differs from run to run: two
 //! clocks are never the same twice.
 
+pub mod cycles;
 pub mod faults;
+pub mod history;
+pub mod pairs;
 pub mod pauses;
 pub mod plan;
 pub mod report;
 pub mod runner;
+pub mod wgl;
 pub mod workloads;
 
 use std::pin::Pin;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::faults::Seen;
+use super::history::History;
 use super::pauses::Pauses;
 use super::report::Played;
 use super::workloads::rows::Rows;
@@ -11,7 +12,6 @@ use super::{Plan, Report, Step};
 use crate::cluster::Cluster;
 use crate::{User, wait};
 
-const NODES: u8 = 3;
 const DISK_MIB: u32 = 2_048;
 /// A snapshot every few hundred entries, and little log below it: a node that was away for a few
 /// seconds needs one.
@@ -36,11 +36,16 @@ struct Workloads {
 }
 
 impl Workloads {
-    async fn start(cluster: &Cluster, root: &User, chosen: &[Workload]) -> Workloads {
+    async fn start(
+        cluster: &Cluster,
+        root: &User,
+        chosen: &[Workload],
+        history: &History,
+    ) -> Workloads {
         let rows = Rows::start(cluster, root, WRITERS).await;
         let mut others = Vec::new();
         for workload in chosen {
-            others.push(workload.start(cluster, root).await);
+            others.push(workload.start(cluster, root, history).await);
         }
         Workloads { rows, others }
     }
@@ -56,13 +61,19 @@ impl Workloads {
     }
 }
 
-/// Plays the plan on a new cluster in the lab under these workloads and that of rows, and checks
-/// everything afterwards. `tell` hears of each step. Panics, leaving data and logs, if nodes differ
-/// or one does not come back.
-pub async fn run(plan: &Plan, workloads: &[Workload], mut tell: impl FnMut(String)) -> Report {
-    let mut cluster = Cluster::start_in_lab(NODES, DISK_MIB, &LITTLE_LOG).await;
+/// Plays the plan on a new cluster of so many nodes in the lab, under these workloads and that of
+/// rows, and checks everything afterwards. `tell` hears of each step. Panics, leaving data and logs,
+/// if nodes differ or one does not come back.
+pub async fn run(
+    plan: &Plan,
+    nodes: u8,
+    workloads: &[Workload],
+    history: &History,
+    mut tell: impl FnMut(String),
+) -> Report {
+    let mut cluster = found(plan, nodes).await;
     let root = cluster.root().await;
-    let mut workloads = Workloads::start(&cluster, &root, workloads).await;
+    let mut workloads = Workloads::start(&cluster, &root, workloads, history).await;
     let pauses = Pauses::of(workloads.rows.load().acks());
     let mut report = Report {
         seed: plan.seed,
@@ -102,6 +113,19 @@ pub async fn run(plan: &Plan, workloads: &[Workload], mut tell: impl FnMut(Strin
     let complaints = complaints.iter().map(|line| format!("in a log: {line}"));
     report.violations.extend(complaints);
     report
+}
+
+/// A cluster with what its faults need.
+async fn found(plan: &Plan, nodes: u8) -> Cluster {
+    let mut cluster = Cluster::describe_in_lab(nodes, DISK_MIB, &LITTLE_LOG);
+    if plan.steps.iter().any(|step| step.fault.needs_clocks()) {
+        cluster.give_clocks();
+    }
+    cluster.found().await;
+    if plan.steps.iter().any(|step| step.fault.needs_doors()) {
+        cluster.open_doors().await;
+    }
+    cluster
 }
 
 /// Breaks and mends, and waits until a write that began after that is answered.

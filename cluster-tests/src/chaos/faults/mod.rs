@@ -1,28 +1,42 @@
 //! What is broken, and mended again. A file for each code; each names its kinds in `KINDS`.
 
+mod answers;
+mod clock;
+mod consumers;
 mod kill;
+mod links;
 mod members;
 mod network;
+mod overload;
 mod pause;
 mod power;
 mod restart;
 mod snapshots;
+mod starve;
+mod topology;
 
 use std::fmt;
 use std::time::Duration;
 
 use super::{Step, Task};
-use crate::Cluster;
+use crate::{Cluster, lab};
 
 /// All kinds, in the order of their codes.
-const KINDS: [&[Kind]; 7] = [
+const KINDS: [&[Kind]; 14] = [
     kill::KINDS,
     power::KINDS,
     pause::KINDS,
     network::KINDS,
+    topology::KINDS,
+    links::KINDS,
     snapshots::KINDS,
     members::KINDS,
     restart::KINDS,
+    clock::KINDS,
+    answers::KINDS,
+    consumers::KINDS,
+    starve::KINDS,
+    overload::KINDS,
 ];
 
 /// A kind of fault. Whoever has one may copy it.
@@ -91,6 +105,37 @@ impl Fault {
     /// About how long mending takes beyond the time it lasts; for planning only.
     pub fn mending(self) -> Duration {
         self.0.mending
+    }
+
+    /// Why it cannot be played on this machine with so many nodes; none: it can.
+    pub fn missing(self, nodes: u8) -> Option<String> {
+        if self.is_of(topology::KINDS) && nodes < topology::NODES_MIN {
+            return Some(format!("it needs {} nodes", topology::NODES_MIN));
+        }
+        if self.is_of(links::KINDS) && self.name() != links::HALF_OPEN {
+            return lab::links::missing();
+        }
+        if self.needs_clocks() {
+            return lab::clock::missing();
+        }
+        if self.is_of(starve::KINDS) {
+            return lab::cgroup::missing();
+        }
+        None
+    }
+
+    /// Must the nodes have wall clocks of their own?
+    pub fn needs_clocks(self) -> bool {
+        self.is_of(clock::KINDS)
+    }
+
+    /// Must there be doors before the nodes?
+    pub fn needs_doors(self) -> bool {
+        self.is_of(answers::KINDS)
+    }
+
+    fn is_of(self, kinds: &[Kind]) -> bool {
+        kinds.iter().any(|kind| kind.name == self.name())
     }
 
     /// Breaks the cluster, keeps it broken for as long as the step says, and mends it. Panics if

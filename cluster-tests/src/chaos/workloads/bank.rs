@@ -13,7 +13,7 @@ use crate::{Cluster, User};
 /// The kinds.
 pub(super) const KINDS: &[Kind] = &[Kind {
     name: "W4",
-    start: |cluster, root| {
+    start: |cluster, root, _| {
         Box::pin(async { Box::new(Bank::start(cluster, root).await) as Box<dyn Running> })
     },
 }];

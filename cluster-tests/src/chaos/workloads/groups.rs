@@ -21,8 +21,8 @@ use crate::{Cluster, User, wait};
 
 /// The kinds.
 pub(super) const KINDS: &[Kind] = &[Kind {
-    name: "W2",
-    start: |cluster, root| {
+    name: "W2-groups",
+    start: |cluster, root, _| {
         Box::pin(async { Box::new(Groups::start(cluster, root).await) as Box<dyn Running> })
     },
 }];

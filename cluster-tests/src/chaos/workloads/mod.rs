@@ -1,15 +1,27 @@
 //! What clients do while the cluster is broken, and what must be true of it afterwards.
 //!
 //! - [`rows`] (W1): rows and their messages, transactions, rollbacks, refusals
+//! - [`changes`] (W1): rows that come, change and go, and conditional routes
 //! - [`groups`] (W2): a consumer group whose members work, are slow, and vanish
+//! - [`leases`] (W2): acks, nacks, extensions, and the positions of a group on every node
+//! - [`lists`] (W3): lists that are appended to and read, alone and in transactions
 //! - [`bank`] (W4): transfers, and sums that may never differ
 //! - [`register`] (W5): a value that only grows, and reads that may never show an older one
+//! - [`swaps`] (W5): registers that are read, written and swapped
 //! - [`tail`] (W6): readers that follow a partition on each node
+//! - [`churn`] (W7): routes, topics and columns that come and go under writes
+//! - [`sessions`] (W9): reads that never go back, writes that are repeated, an index
 
 pub mod bank;
+pub mod changes;
+pub mod churn;
 pub mod groups;
+pub mod leases;
+pub mod lists;
 pub mod register;
 pub mod rows;
+pub mod sessions;
+pub mod swaps;
 pub mod tail;
 
 use std::fmt;
@@ -23,14 +35,30 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Task;
+use super::history::History;
 use crate::{Cluster, User};
 
 /// All workloads that a run may do without, in the order in which they begin and end. [`rows`] is
 /// not among them: what it is answered is how a run sees that the cluster lives.
-const KINDS: [&[Kind]; 4] = [groups::KINDS, bank::KINDS, register::KINDS, tail::KINDS];
+const KINDS: [&[Kind]; 10] = [
+    changes::KINDS,
+    groups::KINDS,
+    leases::KINDS,
+    lists::KINDS,
+    bank::KINDS,
+    register::KINDS,
+    swaps::KINDS,
+    tail::KINDS,
+    churn::KINDS,
+    sessions::KINDS,
+];
 
+/// The name of [`rows`].
+const ROWS: &str = "W1-rows";
 /// Deadline of one request: long enough for an election.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
+/// A client's time between two requests, in ms.
+const PACE_MS: std::ops::Range<u64> = 20..250;
 /// Pause of a client after a failure.
 const PAUSE: Duration = Duration::from_millis(30);
 
@@ -43,7 +71,7 @@ struct Kind {
     /// Its code, as the command line and `docs/testing.md` spell it.
     name: &'static str,
     /// Makes what it works on, and lets its clients begin.
-    start: for<'a> fn(&'a Cluster, &'a User) -> Task<'a, Box<dyn Running>>,
+    start: for<'a> fn(&'a Cluster, &'a User, &'a History) -> Task<'a, Box<dyn Running>>,
 }
 
 /// A workload at work.
@@ -58,12 +86,15 @@ impl Workload {
         KINDS.into_iter().flatten().map(Workload).collect()
     }
 
-    /// The workloads of these codes, all for none; none if there is no such workload. W1 is part
-    /// of every run and may be named or not.
+    /// The workloads of these codes (W5) or names (W5-swaps), all for none; none if there is no
+    /// such workload. W1's rows are part of every run and may be named or not.
     pub fn named(codes: &[String]) -> Option<Vec<Workload>> {
+        let is = |work: &Workload, code: &String| {
+            work.name() == code || work.name().starts_with(&format!("{code}-"))
+        };
         let known =
-            |code: &String| code == "W1" || Workload::all().iter().any(|w| w.name() == code);
-        let wanted = |work: &Workload| codes.is_empty() || codes.iter().any(|c| c == work.name());
+            |code: &String| code == ROWS || Workload::all().iter().any(|work| is(work, code));
+        let wanted = |work: &Workload| codes.is_empty() || codes.iter().any(|code| is(work, code));
         let chosen = Workload::all().into_iter().filter(wanted).collect();
         codes.iter().all(known).then_some(chosen)
     }
@@ -74,8 +105,13 @@ impl Workload {
     }
 
     /// Makes what it works on, and lets its clients begin.
-    pub(super) async fn start(self, cluster: &Cluster, root: &User) -> Box<dyn Running> {
-        (self.0.start)(cluster, root).await
+    pub(super) async fn start(
+        self,
+        cluster: &Cluster,
+        root: &User,
+        history: &History,
+    ) -> Box<dyn Running> {
+        (self.0.start)(cluster, root, history).await
     }
 }
 
@@ -161,6 +197,14 @@ fn anywhere(client: &Client) -> Client {
     client.pinned_to(rand::rng().random_range(0..client.urls().len()))
 }
 
+/// A client's time between two requests. All workloads together must leave room for each other: a
+/// cluster that is busy with one of them shows little of the others.
+async fn pace() {
+    let ms = rand::rng().random_range(PACE_MS);
+    // sleep: how much a client asks for is part of the workload
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
 async fn pause() {
     // sleep: a client's own pause, so that it does not spin while no node is up
     tokio::time::sleep(PAUSE).await;
@@ -190,8 +234,10 @@ mod tests {
             Workload::named(&codes).map(|chosen| chosen.len())
         };
         assert_eq!(named(&[]), Some(Workload::all().len()));
-        assert_eq!(named(&["W4", "W2"]), Some(2));
-        assert_eq!(named(&["W1"]), Some(0));
+        assert_eq!(named(&["W4", "W3"]), Some(2));
+        assert_eq!(named(&["W5"]), Some(2));
+        assert_eq!(named(&["W5-swaps"]), Some(1));
+        assert_eq!(named(&["W1-rows"]), Some(0));
         assert_eq!(named(&["W4", "W99"]), None);
     }
 }

@@ -14,8 +14,8 @@ use crate::{Cluster, User};
 
 /// The kinds.
 pub(super) const KINDS: &[Kind] = &[Kind {
-    name: "W5",
-    start: |cluster, root| {
+    name: "W5-register",
+    start: |cluster, root, _| {
         Box::pin(async { Box::new(Register::start(cluster, root).await) as Box<dyn Running> })
     },
 }];

@@ -13,7 +13,7 @@ use crate::{Cluster, User};
 /// The kinds.
 pub(super) const KINDS: &[Kind] = &[Kind {
     name: "W6",
-    start: |cluster, _| {
+    start: |cluster, _, _| {
         Box::pin(async { Box::new(Tail::start(cluster, "chaos_rows.single")) as Box<dyn Running> })
     },
 }];

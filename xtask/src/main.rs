@@ -25,7 +25,8 @@ usage: cargo xtask COMMAND
                         build, then run every test; --fast leaves out those that start a cluster,
                         --slow adds those marked `#[ignore]`; FILTER goes to the test runner
   chaos [ARGS]          build, then break a cluster under load and check every promise (needs root);
-                        --minutes N, --seed S, --faults F1,F2-power-all, --workloads W2, --plan
+                        --minutes N, --seed S, --faults F1,F2-power-all, --workloads W2,
+                        --nodes N, --history FILE, --plan
   readme                run the commands of README.md's flow against a cluster, as written
   verify                formatting, lints and tidy; changes nothing
   fix                   format, and apply what clippy can mend by itself

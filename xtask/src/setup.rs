@@ -106,6 +106,31 @@ const LAB_NEEDS: &[Need] = &[
         },
         present: || on_path(&["mkfs.ext4"]),
     },
+    Need {
+        what: "nft",
+        why: "chaos makes links lose packets and reset connections",
+        packages: Packages {
+            apt: "nftables",
+            dnf: "nftables",
+            pacman: "nftables",
+            apk: "nftables",
+            brew: "nftables",
+        },
+        present: || on_path(&["nft"]) || Path::new("/usr/sbin/nft").exists(),
+    },
+    Need {
+        what: "libfaketime",
+        why: "chaos sets the wall clocks of nodes",
+        packages: Packages {
+            apt: "faketime",
+            dnf: "libfaketime",
+            pacman: "libfaketime",
+            apk: "libfaketime",
+            brew: "libfaketime",
+        },
+        // Its command comes with its library.
+        present: || on_path(&["faketime"]),
+    },
 ];
 
 /// Installs what is missing where that can be done unasked (apt-get, and root or sudo without a

@@ -3,12 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use client::{Client, Error};
+use client::api::SqlResponse;
+use client::{Answer, Client, Error};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::chaos::history::{History, Told};
 use crate::check::{Fate, Op};
 use crate::{Times, User, wait};
 
@@ -91,13 +93,20 @@ impl Load {
     /// what becomes of requests when a node dies.
     pub fn start(client: &Client, table: &Table, count: u32) -> Load {
         let clients = (0..count).map(|writer| client.pinned_to(writer as usize));
-        Load::run(clients.collect(), Some(client), table, Duration::ZERO)
+        Load::run(clients.collect(), Some(client), table, Duration::ZERO, None)
+    }
+
+    /// The same; what the writers are told is in the history.
+    pub fn start_in(history: &History, client: &Client, table: &Table, count: u32) -> Load {
+        let clients = (0..count).map(|writer| client.pinned_to(writer as usize));
+        let clients = clients.collect();
+        Load::run(clients, Some(client), table, Duration::ZERO, Some(history))
     }
 
     /// Starts a writer and a reader for each client, which send requests again as the client does
     /// and never otherwise: none may fail while a node is stopped as it should be.
     pub fn through(clients: Vec<Client>, table: &Table) -> Load {
-        let mut load = Load::run(clients.clone(), None, table, Duration::ZERO);
+        let mut load = Load::run(clients.clone(), None, table, Duration::ZERO, None);
         for client in clients {
             let events = format!("{}.events", table.namespace);
             let reader = read(
@@ -114,10 +123,16 @@ impl Load {
     /// Starts a writer for each client that is to make one write every so often. One that is late
     /// hurries, and its writes count from when they were due. None goes to another node.
     pub fn steady(clients: Vec<Client>, table: &Table, every: Duration) -> Load {
-        Load::run(clients, None, table, every)
+        Load::run(clients, None, table, every, None)
     }
 
-    fn run(clients: Vec<Client>, others: Option<&Client>, table: &Table, every: Duration) -> Load {
+    fn run(
+        clients: Vec<Client>,
+        others: Option<&Client>,
+        table: &Table,
+        every: Duration,
+        history: Option<&History>,
+    ) -> Load {
         let notes = Arc::new(Mutex::new(Notes::default()));
         let (stop, stopped) = watch::channel(false);
         let (acks, acked) = watch::channel(0);
@@ -127,6 +142,7 @@ impl Load {
             let writer = Writer {
                 client,
                 others: others.cloned(),
+                history: history.cloned(),
                 events: format!("{}.events", table.namespace),
                 writer,
                 every,
@@ -228,6 +244,7 @@ struct Writer {
     client: Client,
     /// Where to go when a node fails; none: the client knows the others itself.
     others: Option<Client>,
+    history: Option<History>,
     events: String,
     writer: u32,
     /// From one write to the next; zero: as soon as the last one is answered.
@@ -247,8 +264,10 @@ impl Writer {
             let (sql, ids, if_acked) = self.next_write();
             let options = client::RequestOptions::default().timeout(WRITE_MAX);
             let request = client::api::SqlRequest::new(sql);
+            let began = self.history.as_ref().map_or(0, History::now_ns);
             let outcome = self.client.execute(&request, &options).await;
             let took = started.elapsed();
+            let outcome = self.in_history(began, &ids, outcome);
             let fate = match &outcome {
                 Ok(_) => {
                     self.acks.send_modify(|acked| *acked += 1);
@@ -285,6 +304,26 @@ impl Writer {
         // sleep: the pace of the load
         tokio::time::sleep_until((*due).into()).await;
         *due
+    }
+
+    /// Writes it to the history, if there is one.
+    fn in_history(
+        &self,
+        invoke_ns: u64,
+        ids: &[String],
+        answer: Result<Answer<SqlResponse>, Error>,
+    ) -> Result<Answer<SqlResponse>, Error> {
+        let Some(history) = &self.history else {
+            return answer;
+        };
+        let told = Told {
+            invoke_ns,
+            return_ns: history.now_ns(),
+            answer,
+        };
+        let (client, index) = (format!("rows-{}", self.writer), told.receipt());
+        history.note(&client, "insert", &ids.join(" "), &told, index);
+        told.answer
     }
 
     fn note<T>(&self, took: Duration, outcome: &Result<T, Error>, if_acked: Fate, op: Op) {

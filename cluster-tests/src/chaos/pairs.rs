@@ -354,7 +354,7 @@ impl Check<'_> {
         for (index, content) in messages {
             if happened.flatten().is_some_and(|known| known != *index) {
                 self.wrong.push(format!(
-                    "pairs: a message of log index {index} in {topic} for {change:?} at {happened:?}"
+                    "pairs: log index {index} in {topic} of {change:?} at {happened:?}"
                 ));
             }
             let row = match &content["after"] {

@@ -158,7 +158,7 @@ fn a_missing_a_second_and_a_wrong_message_are_seen() {
     );
     objects(
         |f| f.topics.get_mut("some").unwrap()[0][0]["index"] = json!(9),
-        "of log index 9",
+        "log index 9",
     );
     let lie = json!({"v": "61", "seq": "1"});
     let insert = change("a", Act::Insert, 60, 1);

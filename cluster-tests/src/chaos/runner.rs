@@ -42,7 +42,7 @@ impl Workloads {
         chosen: &[Workload],
         history: &History,
     ) -> Workloads {
-        let rows = Rows::start(cluster, root, WRITERS).await;
+        let rows = Rows::start(cluster, root, history, WRITERS).await;
         let mut others = Vec::new();
         for workload in chosen {
             others.push(workload.start(cluster, root, history).await);
@@ -62,8 +62,8 @@ impl Workloads {
 }
 
 /// Plays the plan on a new cluster of so many nodes in the lab, under these workloads and that of
-/// rows, and checks everything afterwards. `tell` hears of each step. Panics, leaving data and logs,
-/// if nodes differ or one does not come back.
+/// rows, and checks everything afterwards. `tell` hears of each step. Panics, leaving data and
+/// logs, if nodes differ or one does not come back.
 pub async fn run(
     plan: &Plan,
     nodes: u8,

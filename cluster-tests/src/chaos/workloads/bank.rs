@@ -1,20 +1,20 @@
 //! W4: money moves between accounts and none is made or lost. Every read shows the whole of every
 //! transfer or nothing of it, on any node, also where it may be old.
 
-use client::api::SqlRequest;
 use client::api::headers::Consistency;
 use client::{Client, RequestOptions};
 use rand::RngExt;
 
 use super::{Crowd, Kind, Notes, REQUEST_MAX, Running, Verdict, anywhere, cell, pause, whole};
 use crate::chaos::Task;
+use crate::chaos::history::{History, Voice};
 use crate::{Cluster, User};
 
 /// The kinds.
 pub(super) const KINDS: &[Kind] = &[Kind {
     name: "W4",
-    start: |cluster, root, _| {
-        Box::pin(async { Box::new(Bank::start(cluster, root).await) as Box<dyn Running> })
+    start: |cluster, root, history| {
+        Box::pin(async { Box::new(Bank::start(cluster, root, history).await) as Box<dyn Running> })
     },
 }];
 
@@ -31,7 +31,7 @@ struct Bank {
 
 impl Bank {
     /// Makes the accounts, and starts those who move money and those who count it.
-    async fn start(cluster: &Cluster, root: &User) -> Bank {
+    async fn start(cluster: &Cluster, root: &User, history: &History) -> Bank {
         root.ok("CREATE NAMESPACE chaos_bank").await;
         root.ok("CREATE TABLE chaos_bank.accounts (id INT PRIMARY KEY, balance BIGINT NOT NULL)")
             .await;
@@ -42,8 +42,9 @@ impl Bank {
         ))
         .await;
         let (mut crowd, sums) = (Crowd::new(), Notes::default());
-        for _ in 0..3 {
-            crowd.add(transfer(cluster.client(), crowd.stopped()));
+        for number in 0..3 {
+            let voice = history.voice(format!("bank-{number}"), cluster.client());
+            crowd.add(transfer(voice, crowd.stopped()));
         }
         for consistency in [Consistency::Linearizable, Consistency::Local] {
             crowd.add(count(
@@ -87,7 +88,7 @@ fn violations(sums: &[i64]) -> Vec<String> {
         .collect()
 }
 
-async fn transfer(client: Client, stopped: tokio::sync::watch::Receiver<bool>) {
+async fn transfer(voice: Voice, stopped: tokio::sync::watch::Receiver<bool>) {
     while !*stopped.borrow() {
         let (from, to, amount) = {
             let mut random = rand::rng();
@@ -101,11 +102,9 @@ async fn transfer(client: Client, stopped: tokio::sync::watch::Receiver<bool>) {
         );
         let options = RequestOptions::default().timeout(REQUEST_MAX);
         // Whether it happened is nobody's concern here: half of it must never be seen.
-        if anywhere(&client)
-            .execute(&SqlRequest::new(sql), &options)
-            .await
-            .is_err()
-        {
+        let key = format!("{from} {to} {amount}");
+        let told = voice.sql("transfer", &key, sql, &options).await;
+        if told.answer.is_err() {
             pause().await;
         }
     }

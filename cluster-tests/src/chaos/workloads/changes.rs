@@ -1,5 +1,5 @@
-//! W1, beyond inserts: rows of tables with no, one and several routes come, change and go, alone and
-//! in transactions. What must be true of them and their messages is in [`crate::chaos::pairs`].
+//! W1, beyond inserts: rows of tables with no, one and several routes come, change and go, alone
+//! and in transactions. What must be true of them and their messages is in [`crate::chaos::pairs`].
 
 use std::collections::BTreeMap;
 

@@ -7,23 +7,25 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use client::api::SqlRequest;
+use client::RequestOptions;
 use client::api::topics::{ConsumeRequest, ConsumeResponse, StartPosition};
-use client::{Client, Error, RequestOptions};
 use rand::RngExt;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Crowd, Kind, Notes, REQUEST_MAX, Running, Verdict, anywhere, pause, whole};
+use super::{Crowd, Kind, Notes, REQUEST_MAX, Running, Verdict, pause, whole};
 use crate::chaos::Task;
+use crate::chaos::history::{History, Outcome, Voice};
 use crate::check::Fate;
 use crate::{Cluster, User, wait};
 
 /// The kinds.
 pub(super) const KINDS: &[Kind] = &[Kind {
     name: "W2-groups",
-    start: |cluster, root, _| {
-        Box::pin(async { Box::new(Groups::start(cluster, root).await) as Box<dyn Running> })
+    start: |cluster, root, history| {
+        Box::pin(async {
+            Box::new(Groups::start(cluster, root, history).await) as Box<dyn Running>
+        })
     },
 }];
 
@@ -48,7 +50,7 @@ struct Groups {
 
 impl Groups {
     /// Makes its tables and topic, and starts producers and members.
-    async fn start(cluster: &Cluster, root: &User) -> Groups {
+    async fn start(cluster: &Cluster, root: &User, history: &History) -> Groups {
         for sql in [
             "CREATE NAMESPACE chaos_groups",
             "CREATE TABLE chaos_groups.jobs (id TEXT PRIMARY KEY)",
@@ -64,7 +66,7 @@ impl Groups {
         for producer in 0..PRODUCERS {
             let stopped = producers.stopped();
             producers.add(produce(
-                cluster.client(),
+                history.voice(format!("groups-producer-{producer}"), cluster.client()),
                 producer,
                 produced.clone(),
                 stopped,
@@ -72,7 +74,8 @@ impl Groups {
         }
         for member in 0..MEMBERS {
             let stopped = members.stopped();
-            members.add(work(cluster.client(), member, stopped));
+            let voice = history.voice(format!("groups-{member}"), cluster.client());
+            members.add(work(voice, member, stopped));
         }
         Groups {
             producers,
@@ -145,7 +148,7 @@ fn violations(produced: &[(String, Fate)], jobs: &[String], done: &[String]) -> 
 }
 
 async fn produce(
-    client: Client,
+    voice: Voice,
     producer: u32,
     produced: Notes<(String, Fate)>,
     stopped: watch::Receiver<bool>,
@@ -156,13 +159,10 @@ async fn produce(
         let job = format!("p{producer}-{number}");
         let sql = format!("INSERT INTO chaos_groups.jobs (id) VALUES ('{job}')");
         let options = RequestOptions::default().timeout(REQUEST_MAX);
-        let outcome = anywhere(&client)
-            .execute(&SqlRequest::new(sql), &options)
-            .await;
-        let fate = match outcome {
-            Ok(_) => Fate::Present,
-            Err(Error::Unknown(_)) => Fate::AllOrNothing,
-            Err(_) => Fate::Absent,
+        let fate = match voice.sql("produce", &job, sql, &options).await.outcome() {
+            Outcome::Ok => Fate::Present,
+            Outcome::Unknown => Fate::AllOrNothing,
+            Outcome::Fail => Fate::Absent,
         };
         produced.add((job, fate));
         // sleep: the rate of a producer
@@ -170,7 +170,7 @@ async fn produce(
     }
 }
 
-async fn work(client: Client, member: u32, stopped: watch::Receiver<bool>) {
+async fn work(voice: Voice, member: u32, stopped: watch::Receiver<bool>) {
     let request = ConsumeRequest {
         topic_id: "chaos_groups.work".into(),
         group_id: Some("members".into()),
@@ -183,16 +183,18 @@ async fn work(client: Client, member: u32, stopped: watch::Receiver<bool>) {
     };
     let options = RequestOptions::read().timeout(REQUEST_MAX);
     while !*stopped.borrow() {
-        match anywhere(&client).consume_with(&request, &options).await {
+        let client = voice.anywhere();
+        let asked = client.consume_with(&request, &options);
+        match voice.tell("consume", "", asked).await.answer {
             Ok(batch) if batch.messages.is_empty() => {}
-            Ok(batch) => handle(&client, member, &batch.body).await,
+            Ok(batch) => handle(&voice, member, &batch.body).await,
             Err(_) => pause().await,
         }
     }
 }
 
 /// Most batches are done at once; some are forgotten, and some are done when their lease is over.
-async fn handle(client: &Client, member: u32, batch: &ConsumeResponse) {
+async fn handle(voice: &Voice, member: u32, batch: &ConsumeResponse) {
     let fate = rand::rng().random_range(0..100);
     if fate < 5 {
         return;
@@ -204,8 +206,8 @@ async fn handle(client: &Client, member: u32, batch: &ConsumeResponse) {
     let options = RequestOptions::default().timeout(REQUEST_MAX);
     if let Some(sql) = transaction(member, batch) {
         // Done, lost to another member, or unknown: then it is done or comes again.
-        let request = SqlRequest::new(sql);
-        if anywhere(client).execute(&request, &options).await.is_err() {
+        let told = voice.sql("done", &sql, sql.clone(), &options).await;
+        if told.answer.is_err() {
             pause().await;
         }
     }

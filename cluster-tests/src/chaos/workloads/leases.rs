@@ -1,5 +1,5 @@
-//! W2, over HTTP: members of a group take leases and acknowledge, give back, keep longer, forget, or
-//! come too late, on any node; watchers look at the group's positions on every node.
+//! W2, over HTTP: members of a group take leases and acknowledge, give back, keep longer, forget,
+//! or come too late, on any node; watchers look at the group's positions on every node.
 //!
 //! A member's clock and the cluster's tick alike, but nothing tells the member when exactly its
 //! request was applied. So what is checked of time is what follows from any moment between sending
@@ -373,8 +373,8 @@ struct Hold<'a> {
     delivery: &'a Delivery,
 }
 
-/// No two members hold the same message, nobody is given what was acknowledged, a delay is kept, and
-/// every message was acknowledged by somebody who had it.
+/// No two members hold the same message, nobody is given what was acknowledged, a delay is kept,
+/// and every message was acknowledged by somebody who had it.
 fn violations(deliveries: &[Delivery], done: &[Done], ends: &BTreeMap<u32, i64>) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut holds: BTreeMap<(u32, u64), Vec<Hold<'_>>> = BTreeMap::new();
@@ -423,7 +423,7 @@ fn violations(deliveries: &[Delivery], done: &[Done], ends: &BTreeMap<u32, i64>)
     wrong
 }
 
-/// Two holds of one offset, the second known to be after the first; what the first one's member did.
+/// What is wrong between two holds of one offset, of which the second is known to be later.
 fn between(name: &str, first: &Hold<'_>, next: &Hold<'_>, deeds: &[&Done]) -> Vec<String> {
     let mut wrong = Vec::new();
     let (one, other) = (first.delivery, next.delivery);

@@ -4,19 +4,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use client::api::SqlRequest;
 use client::{Client, RequestOptions};
 use tokio::sync::watch;
 
 use super::{Crowd, Kind, Notes, REQUEST_MAX, Running, Verdict, anywhere, cell, pause, whole};
 use crate::chaos::Task;
+use crate::chaos::history::{History, Voice};
 use crate::{Cluster, User};
 
 /// The kinds.
 pub(super) const KINDS: &[Kind] = &[Kind {
     name: "W5-register",
-    start: |cluster, root, _| {
-        Box::pin(async { Box::new(Register::start(cluster, root).await) as Box<dyn Running> })
+    start: |cluster, root, history| {
+        Box::pin(async {
+            Box::new(Register::start(cluster, root, history).await) as Box<dyn Running>
+        })
     },
 }];
 
@@ -50,14 +52,15 @@ struct Known {
 
 impl Register {
     /// Makes the register, and starts its writer and its readers.
-    async fn start(cluster: &Cluster, root: &User) -> Register {
+    async fn start(cluster: &Cluster, root: &User, history: &History) -> Register {
         root.ok("CREATE NAMESPACE chaos_register").await;
         root.ok("CREATE TABLE chaos_register.r (id INT PRIMARY KEY, v BIGINT NOT NULL)")
             .await;
         root.ok("INSERT INTO chaos_register.r VALUES (1, 0)").await;
         let (mut crowd, reads) = (Crowd::new(), Notes::default());
         let known = Arc::new(Known::default());
-        crowd.add(write(cluster.client(), Arc::clone(&known), crowd.stopped()));
+        let voice = history.voice("register", cluster.client());
+        crowd.add(write(voice, Arc::clone(&known), crowd.stopped()));
         for _ in 0..READERS {
             crowd.add(read(
                 cluster.client(),
@@ -100,7 +103,7 @@ fn violations(reads: &[Seen]) -> Vec<String> {
         .collect()
 }
 
-async fn write(client: Client, known: Arc<Known>, stopped: watch::Receiver<bool>) {
+async fn write(voice: Voice, known: Arc<Known>, stopped: watch::Receiver<bool>) {
     let mut next = 0;
     while !*stopped.borrow() {
         next += 1;
@@ -109,10 +112,8 @@ async fn write(client: Client, known: Arc<Known>, stopped: watch::Receiver<bool>
         // value growing.
         let sql = format!("UPDATE chaos_register.r SET v = {next} WHERE id = 1 AND v < {next}");
         let options = RequestOptions::default().timeout(REQUEST_MAX);
-        match anywhere(&client)
-            .execute(&SqlRequest::new(sql), &options)
-            .await
-        {
+        let told = voice.sql("write", &next.to_string(), sql, &options).await;
+        match told.answer {
             Ok(_) => {
                 known.certain.fetch_max(next, Ordering::SeqCst);
             }

@@ -2,6 +2,7 @@
 //! what must be true of it.
 
 use super::Verdict;
+use crate::chaos::history::History;
 use crate::load::{Load, Table};
 use crate::{Cluster, User, settled};
 
@@ -14,9 +15,9 @@ pub struct Rows {
 
 impl Rows {
     /// Makes its table and starts writers.
-    pub async fn start(cluster: &Cluster, root: &User, writers: u32) -> Rows {
+    pub async fn start(cluster: &Cluster, root: &User, history: &History, writers: u32) -> Rows {
         let table = Table::create(root, "chaos_rows").await;
-        let load = Load::start(&cluster.client(), &table, writers);
+        let load = Load::start_in(history, &cluster.client(), &table, writers);
         Rows { table, load }
     }
 

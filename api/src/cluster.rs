@@ -67,6 +67,9 @@ pub struct Member {
     /// Free bytes of the file system of its data; null if it could not be asked.
     #[serde(default)]
     pub disk_free_bytes: Option<u64>,
+    /// The free bytes below which it counts as full; null if it could not be asked.
+    #[serde(default)]
+    pub disk_reserve_bytes: Option<u64>,
     /// Is that below its reserve? Writes that grow are refused when too few voters have room. Null
     /// if it could not be asked.
     #[serde(default)]
@@ -74,6 +77,10 @@ pub struct Member {
     /// Does its vote count? Also of one that does not answer.
     #[serde(default)]
     pub voter: bool,
+    /// Does it have a vote, or get one by itself once it has caught up? False of one that was to
+    /// stay a learner.
+    #[serde(default)]
+    pub voter_wanted: bool,
     /// It was told to drain: it does not want to lead and is not ready.
     #[serde(default)]
     pub draining: bool,
@@ -263,8 +270,10 @@ mod tests {
             lag: Some(0),
             version: Some("0.1.0".into()),
             disk_free_bytes: Some(7),
+            disk_reserve_bytes: Some(5),
             disk_full: Some(false),
             voter: true,
+            voter_wanted: true,
             draining: false,
             clock_ahead_ms: Some(-3),
         }
@@ -280,6 +289,7 @@ mod tests {
             gone.version,
         ) = (None, None, None, None);
         (gone.disk_free_bytes, gone.disk_full, gone.clock_ahead_ms) = (None, None, None);
+        gone.disk_reserve_bytes = None;
         let status = ClusterStatus {
             cluster_id: "c".into(),
             leader_id: Some(1),
@@ -290,11 +300,13 @@ mod tests {
             r#"{"cluster_id":"c","leader_id":1,"term":3,"members":[{"node_id":1,"#,
             r#""role":"leader","http":"http://127.0.0.1:8080","rpc":"127.0.0.1:9188","#,
             r#""last_log_index":9,"applied_index":8,"lag":0,"version":"0.1.0","#,
-            r#""disk_free_bytes":7,"disk_full":false,"voter":true,"draining":false,"#,
+            r#""disk_free_bytes":7,"disk_reserve_bytes":5,"disk_full":false,"voter":true,"#,
+            r#""voter_wanted":true,"draining":false,"#,
             r#""clock_ahead_ms":-3},{"node_id":2,"#,
             r#""role":"unreachable","http":"http://127.0.0.1:8080","rpc":"127.0.0.1:9188","#,
             r#""last_log_index":null,"applied_index":null,"lag":null,"version":null,"#,
-            r#""disk_free_bytes":null,"disk_full":null,"voter":true,"draining":false,"#,
+            r#""disk_free_bytes":null,"disk_reserve_bytes":null,"disk_full":null,"#,
+            r#""voter":true,"voter_wanted":true,"draining":false,"#,
             r#""clock_ahead_ms":null}]}"#
         );
         assert_eq!(to_text(&status), text);

@@ -75,6 +75,7 @@ fn judge(before: Disk, space: Space, reserve_bytes: Option<u64>) -> Disk {
     };
     Disk {
         free_bytes: Some(space.free_bytes),
+        reserve_bytes: Some(reserve),
         full: space.free_bytes < reserve.saturating_add(margin),
     }
 }

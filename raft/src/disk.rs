@@ -19,6 +19,8 @@ use crate::rpc::messages::StatusResponse;
 pub struct Disk {
     /// Free bytes; none: not known.
     pub free_bytes: Option<u64>,
+    /// The free bytes below which it is full; none: not known.
+    pub reserve_bytes: Option<u64>,
     /// Is it below the node's reserve?
     pub full: bool,
 }
@@ -27,6 +29,7 @@ impl Disk {
     /// Of a node that has not looked. It counts as having room.
     pub const UNKNOWN: Disk = Disk {
         free_bytes: None,
+        reserve_bytes: None,
         full: false,
     };
 }
@@ -35,6 +38,7 @@ impl From<&StatusResponse> for Disk {
     fn from(answer: &StatusResponse) -> Disk {
         Disk {
             free_bytes: answer.disk_free_bytes,
+            reserve_bytes: answer.disk_reserve_bytes,
             full: answer.disk_full,
         }
     }
@@ -204,6 +208,7 @@ mod tests {
                 Disk {
                     free_bytes: Some(1),
                     full,
+                    ..Disk::UNKNOWN
                 },
             )
         };

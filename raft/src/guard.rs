@@ -57,6 +57,7 @@ impl Own {
         StatusResponse {
             disk_free_bytes: disk.free_bytes,
             disk_full: disk.full,
+            disk_reserve_bytes: disk.reserve_bytes,
             digest: request
                 .digest_at
                 .and_then(|index| self.store.digest_at(index)),

@@ -158,7 +158,12 @@ impl Raft {
         let batcher = Batcher::start(node_id, core.clone(), clock.clone(), leadership.clone());
         let reads = ReadIndex::start(core.clone(), peers.clone(), leadership.clone());
         let silence_max = 2 * timing.election_max;
-        let changes = Arc::new(Changes::new(core.clone(), batcher.clone(), silence_max));
+        let changes = Arc::new(Changes::new(
+            core.clone(),
+            batcher.clone(),
+            peers.clone(),
+            silence_max,
+        ));
         let own = Arc::new(Own {
             core: core.clone(),
             store: store.clone(),
@@ -451,7 +456,7 @@ impl Raft {
     /// ends nothing.
     pub async fn shutdown(&self) {
         if self.leadership().is_leader
-            && let Some(successor) = self.inner.changes.successor()
+            && let Some(successor) = self.inner.changes.successor().await
             && let Err(error) = self.transfer_leader(successor).await
         {
             tracing::warn!(successor, %error, "the leadership was not handed on");

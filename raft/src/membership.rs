@@ -22,6 +22,9 @@ use crate::batcher::Batcher;
 use crate::error::{MembershipError, Stopped};
 use crate::handle::Core;
 use crate::metrics;
+use crate::network::peers::Peers;
+use crate::rpc::messages::StatusRequest;
+use crate::status;
 use crate::type_config::{LogId, Member, StoredMembership, TypeConfig};
 
 /// How far behind the leader's log a learner may be to be given a vote, in entries.
@@ -39,6 +42,7 @@ type Result<T, E = MembershipError> = std::result::Result<T, E>;
 pub(crate) struct Changes {
     core: Core,
     batcher: Batcher,
+    peers: Peers,
     /// Silence after which a voter counts as unreachable.
     silence_max: Duration,
     turn: Mutex<()>,
@@ -47,10 +51,16 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    pub(crate) fn new(core: Core, batcher: Batcher, silence_max: Duration) -> Changes {
+    pub(crate) fn new(
+        core: Core,
+        batcher: Batcher,
+        peers: Peers,
+        silence_max: Duration,
+    ) -> Changes {
         Changes {
             core,
             batcher,
+            peers,
             silence_max,
             turn: Mutex::new(()),
             draining: AtomicBool::new(false),
@@ -154,6 +164,7 @@ impl Changes {
         if node_id == *self.core.node_id() {
             let successor = self
                 .successor()
+                .await
                 .ok_or_else(|| refused("no other voter answers, so nobody could lead"))?;
             self.hand_over(successor).await?;
             return Err(MembershipError::NotLeader {
@@ -189,11 +200,21 @@ impl Changes {
                 "this node is the only voter, so nobody else can lead",
             ));
         }
+        let heirs = if leads {
+            self.heirs().await
+        } else {
+            Vec::new()
+        };
+        if !heirs.is_empty() && heirs.iter().all(|heir| heir.draining) {
+            return Err(refused(
+                "all other voters that answer were told to drain too, so nobody else wants to lead",
+            ));
+        }
         self.draining.store(true, Ordering::Relaxed);
-        let Some(successor) = self.successor().filter(|_| leads) else {
+        let Some(successor) = heirs.first() else {
             return Ok(());
         };
-        match self.transfer(successor).await {
+        match self.transfer(successor.node_id).await {
             Ok(()) | Err(MembershipError::NotLeader { .. }) => Ok(()),
             // It is tried again until it works.
             Err(error) => Err(error),
@@ -309,15 +330,48 @@ impl Changes {
         })
     }
 
-    /// The voter that is furthest, of those that answer; none without another one.
-    pub(crate) fn successor(&self) -> Option<NodeId> {
-        metrics::look(&self.core, |metrics| self.successor_of(metrics))
+    /// The voter to hand the leadership to, of those that answer; none without another one. One
+    /// that drains only where there is no other: it would hand it on at once.
+    pub(crate) async fn successor(&self) -> Option<NodeId> {
+        self.heirs().await.first().map(|heir| heir.node_id)
     }
 
-    fn successor_of(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<NodeId> {
-        let voters = metrics.membership_config.voter_ids();
-        let others = voters.filter(|voter| *voter != metrics.id && self.answers(metrics, *voter));
-        others.min_by_key(|voter| lag_of(metrics, *voter))
+    /// The other voters that answer, the most suitable first. Each is asked whether it drains, now:
+    /// what was heard a second ago may be from before it was told to. Who is too busy to say so
+    /// comes after those that want to lead.
+    async fn heirs(&self) -> Vec<Heir> {
+        let others: Vec<(NodeId, String, LogIndex)> = metrics::look(&self.core, |metrics| {
+            let stored = &metrics.membership_config;
+            let voters = stored.voter_ids();
+            let others = voters.filter(|id| *id != metrics.id && self.answers(metrics, *id));
+            let known = others.filter_map(|id| {
+                let member = stored.membership().get_node(&id)?;
+                Some((id, member.rpc.clone(), lag_of(metrics, id)))
+            });
+            known.collect()
+        });
+        let asked = others.iter().map(|(node_id, rpc, lag)| async {
+            let said = status::ask(&self.peers, *node_id, rpc, StatusRequest::default()).await;
+            Heir {
+                draining: said.as_ref().is_some_and(|said| said.draining),
+                silent: said.is_none(),
+                lag: *lag,
+                node_id: *node_id,
+            }
+        });
+        let mut heirs = futures::future::join_all(asked).await;
+        heirs.sort_unstable();
+        heirs
+    }
+
+    /// A draining node leads: it hands that on, if somebody wants it.
+    async fn hand_on(&self) -> Result<()> {
+        let heirs = self.heirs().await;
+        let wants = |heir: &&Heir| !heir.draining && heir.lag <= PROMOTE_LAG_MAX;
+        match heirs.iter().find(wants) {
+            Some(heir) => self.transfer(heir.node_id).await,
+            None => Ok(()),
+        }
     }
 
     async fn wait(
@@ -387,7 +441,7 @@ impl Changes {
             let result = match todo {
                 Todo::Nothing => continue,
                 Todo::Promote(node_id) => self.promote(node_id).await,
-                Todo::HandOver(node_id) => self.transfer(node_id).await,
+                Todo::HandOn => self.hand_on().await,
                 Todo::Finish(log_id) => self.finish(log_id).await,
             };
             if let Err(error) = result {
@@ -405,11 +459,12 @@ impl Changes {
         if stored.membership().get_joint_config().len() > 1 {
             return stored.log_id().map_or(Todo::Nothing, Todo::Finish);
         }
-        if self.is_draining()
-            && let Some(successor) = self.successor_of(metrics)
-            && lag_of(metrics, successor) <= PROMOTE_LAG_MAX
-        {
-            return Todo::HandOver(successor);
+        let keeps_up = |node_id: NodeId| {
+            lag_of(metrics, node_id) <= PROMOTE_LAG_MAX && self.answers(metrics, node_id)
+        };
+        let mut others = stored.voter_ids().filter(|voter| *voter != metrics.id);
+        if self.is_draining() && others.any(keeps_up) {
+            return Todo::HandOn;
         }
         let wanted = |node_id: &NodeId| {
             stored
@@ -417,11 +472,8 @@ impl Changes {
                 .get_node(node_id)
                 .is_some_and(|member| member.voter_wanted)
         };
-        let caught_up = |node_id: &NodeId| {
-            lag_of(metrics, *node_id) <= PROMOTE_LAG_MAX && self.answers(metrics, *node_id)
-        };
         let learners = stored.membership().learner_ids();
-        let next = learners.filter(wanted).find(caught_up);
+        let next = learners.filter(wanted).find(|id| keeps_up(*id));
         next.map_or(Todo::Nothing, Todo::Promote)
     }
 
@@ -441,9 +493,19 @@ impl Changes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Todo {
     Nothing,
-    HandOver(NodeId),
+    HandOn,
     Promote(NodeId),
     Finish(LogId),
+}
+
+/// A voter that may lead next. Ordered by how suitable it is, the most suitable first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Heir {
+    draining: bool,
+    /// It did not say whether it drains.
+    silent: bool,
+    lag: LogIndex,
+    node_id: NodeId,
 }
 
 /// How many entries a node does not have, as far as the leader knows; of a node that never said

@@ -40,6 +40,8 @@ pub struct MemberStatus {
     pub role: Role,
     /// Does the membership count its vote?
     pub voter: bool,
+    /// Is it to have one once it has caught up?
+    pub voter_wanted: bool,
     /// Address of its RPC listener.
     pub rpc: String,
     /// URL of its HTTP listener.
@@ -208,6 +210,7 @@ fn known(metrics: &RaftMetrics<TypeConfig>, cluster_id: &str) -> Known {
         node_id: *node_id,
         role: Role::Unreachable,
         voter: voters.contains(node_id),
+        voter_wanted: member.voter_wanted,
         rpc: member.rpc.clone(),
         http: member.http.clone(),
         version: member.version.clone(),

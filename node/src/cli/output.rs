@@ -128,6 +128,24 @@ impl Cell {
     }
 }
 
+/// A number of bytes as people read it, in powers of 1024.
+pub fn in_units(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = UNITS[0];
+    for larger in &UNITS[1..] {
+        // What would be rounded to 1024.0 is 1.0 of the next one.
+        if value < 1_023.95 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, larger);
+    }
+    format!("{value:.1} {unit}")
+}
+
 /// Prints a header, a rule and rows, with columns as wide as their widest cell.
 pub fn table(out: &mut dyn Write, headers: &[Cell], rows: &[Vec<Cell>]) -> io::Result<()> {
     let mut widths: Vec<usize> = headers.iter().map(|cell| cell.text.width()).collect();

@@ -251,8 +251,10 @@ fn member(m: &MemberStatus) -> wire::Member {
         lag: there.then_some(m.lag),
         version: there.then(|| m.version.clone()),
         disk_free_bytes: m.disk.free_bytes.filter(|_| there),
+        disk_reserve_bytes: m.disk.reserve_bytes.filter(|_| there),
         disk_full: there.then_some(m.disk.full),
         voter: m.voter,
+        voter_wanted: m.voter || m.voter_wanted,
         draining: m.draining,
         clock_ahead_ms: m.clock_ahead_ms,
     }

@@ -124,6 +124,7 @@ fn disk(full: bool) -> Disk {
     Disk {
         free_bytes: Some(7),
         full,
+        ..Disk::UNKNOWN
     }
 }
 

@@ -167,6 +167,54 @@ async fn a_drained_node_hands_leadership_on_whenever_it_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn drained_nodes_do_not_hand_the_leadership_to_each_other() {
+    let nodes = three().await;
+    nodes[0].set("key", "1").await.unwrap();
+    // The second drain is asked of whoever leads then: it must not go back to the first.
+    patient(nodes[0].raft.drain()).await.unwrap();
+    let second = nodes[1].wait_leader(|leader| leader != 1).await;
+    let (second, third) = (second as usize - 1, 4 - second as usize);
+    nodes[second].wait_ready().await;
+    patient(nodes[second].raft.drain()).await.unwrap();
+    assert_eq!(
+        nodes[second]
+            .wait_leader(|id| id != second as u64 + 1)
+            .await,
+        third as u64 + 1
+    );
+    nodes[third].wait_ready().await;
+    let term = nodes[third].raft.leadership().term;
+
+    // Nobody is left who wants to lead, so it is refused and changes nothing.
+    let refused = patient(nodes[third].raft.drain()).await;
+    let Err(MembershipError::Refused(why)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(why.contains("told to drain"), "{why}");
+    assert!(!nodes[third].raft.is_draining());
+
+    // A drained one that is made to lead gives it back to the only one that wants it.
+    drop(patient(nodes[third].raft.transfer_leader(1)).await);
+    let mut leadership = nodes[second].raft.leadership_watch();
+    let given_back =
+        leadership.wait_for(|now| now.term > term + 1 && now.leader == Some(third as u64 + 1));
+    let term = patient(given_back).await.unwrap().term;
+    nodes[third].wait_ready().await;
+    // It stays there: entries go on being written in its term.
+    for value in 0..20 {
+        nodes[third].set("key", &value.to_string()).await.unwrap();
+    }
+    assert_eq!(nodes[third].raft.leadership().term, term);
+
+    // One that drains leads rather than nobody: the other two are enough to elect it.
+    let [one, two, three] = nodes;
+    let stays = if third == 1 { two } else { three };
+    let (id, _, _dir) = stays.kill();
+    let leader = one.wait_leader(|leader| leader != id).await;
+    assert_ne!(leader, id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_only_voter_cannot_be_drained() {
     let first = Node::first().await;
     let refused = first.raft.drain().await;

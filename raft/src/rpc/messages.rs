@@ -209,6 +209,9 @@ pub struct StatusResponse {
     /// Highest version of apply that its build has; 0: it did not say.
     #[prost(uint32, tag = "23")]
     pub apply_version: u32,
+    /// The free bytes below which its disk counts as full, where known.
+    #[prost(uint64, optional, tag = "24")]
+    pub disk_reserve_bytes: Option<u64>,
 }
 
 /// A node asks another who it is; the one question answered before it belongs to a cluster.

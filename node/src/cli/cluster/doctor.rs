@@ -26,7 +26,7 @@ pub async fn run(client: &Client) -> Result<(), CliError> {
     if found.is_empty() {
         writeln!(
             out,
-            "votes, reachability, lag, versions and clocks are as they should be"
+            "votes, reachability, lag, disks, versions and clocks are as they should be"
         )?;
         return Ok(());
     }

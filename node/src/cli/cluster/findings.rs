@@ -2,12 +2,21 @@
 
 use client::api::cluster::{ClusterStatus, Member, MemberRole};
 
+use crate::cli::output::in_units;
+
 /// How far behind a member may be before it is worth a word, in log entries: about where it needs
 /// a snapshot instead of the log.
 const LAG_MAX: u64 = 10_000;
 /// How far two clocks may be apart, in ms. Timestamps and retention follow the leader's clock; a
 /// step of 5 s between two leaders pauses retention.
 const CLOCKS_APART_MAX_MS: i64 = 2_000;
+
+/// How much of its reserve a disk may have free and count as nearly full: time to make room before
+/// growth is refused.
+const NEARLY_FULL_RESERVES: u64 = 2;
+/// What to do about a disk.
+const MAKE_ROOM: &str = "delete rows, set retention or clear topics, or give it a larger disk \
+                         (docs/operations.md, \"A disk is getting full\")";
 
 /// One thing that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +69,8 @@ pub fn findings(status: &ClusterStatus) -> Vec<Finding> {
     let mut found = Vec::new();
     found.extend(quorum(status));
     found.extend(silent(status));
+    found.extend(growth(status));
+    found.extend(status.members.iter().filter_map(disk));
     found.extend(even(status));
     found.extend(status.members.iter().flat_map(lagging_or_draining));
     found.extend(versions(status));
@@ -121,6 +132,43 @@ fn silent(status: &ClusterStatus) -> Vec<Finding> {
         }
     };
     silent.map(one).collect()
+}
+
+/// Too many voters without room: what grows is refused, wherever it is asked for.
+fn growth(status: &ClusterStatus) -> Option<Finding> {
+    let Votes { voters, quorum, .. } = Votes::of(status);
+    let full = |member: &&Member| member.voter && member.disk_full == Some(true);
+    let full = status.members.iter().filter(full).count();
+    (full > 0 && voters - full < quorum).then(|| {
+        finding(
+            format!(
+                "{full} of {voters} voters have no room on their disks: writes that grow are \
+                 refused (DISK_FULL)"
+            ),
+            "make room on them; DELETE, CLEAR TOPIC and retention go on, and so do reads",
+        )
+    })
+}
+
+fn disk(member: &Member) -> Option<Finding> {
+    let (id, free) = (member.node_id, member.disk_free_bytes?);
+    let reserve = member.disk_reserve_bytes.unwrap_or(0);
+    let room = format!(
+        "{} free, and its reserve is {}",
+        in_units(free),
+        in_units(reserve)
+    );
+    if member.disk_full == Some(true) {
+        let what = format!("the disk of node {id} is full: {room}");
+        return Some(finding(what, MAKE_ROOM));
+    }
+    let nearly = free < reserve.saturating_mul(NEARLY_FULL_RESERVES);
+    nearly.then(|| {
+        finding(
+            format!("the disk of node {id} is nearly full: {room}"),
+            MAKE_ROOM,
+        )
+    })
 }
 
 fn even(status: &ClusterStatus) -> Option<Finding> {
@@ -260,6 +308,34 @@ mod tests {
             );
         }
         assert_eq!(texts.len(), 5, "{texts:?}");
+    }
+
+    #[test]
+    fn disks_that_are_full_or_nearly_so_are_named_with_what_to_do() {
+        let mut full = voter(2);
+        (full.disk_full, full.disk_free_bytes) = (Some(true), Some(9 << 30));
+        let mut nearly = voter(3);
+        nearly.disk_free_bytes = Some((20 << 30) - 1);
+        let found = findings(&cluster(vec![voter(1), full.clone(), nearly.clone()]));
+        let whats: Vec<&str> = found.iter().map(|found| found.what.as_str()).collect();
+        assert_eq!(
+            whats,
+            [
+                "the disk of node 2 is full: 9.0 GiB free, and its reserve is 10.0 GiB",
+                "the disk of node 3 is nearly full: 20.0 GiB free, and its reserve is 10.0 GiB",
+            ]
+        );
+        assert!(found.iter().all(|found| found.todo.contains("retention")));
+        // Two of three: nothing grows any more, and that comes first.
+        nearly.disk_full = Some(true);
+        let refused = texts(&cluster(vec![voter(1), full, nearly.clone()]));
+        assert!(
+            refused[0].contains("2 of 3 voters have no room"),
+            "{refused:?}"
+        );
+        // Without a reserve there is none to come near to.
+        (nearly.disk_full, nearly.disk_reserve_bytes) = (Some(false), Some(0));
+        assert_eq!(texts(&cluster(vec![voter(1), voter(2), nearly])), [""; 0]);
     }
 
     #[test]

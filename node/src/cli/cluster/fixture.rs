@@ -25,8 +25,10 @@ pub fn voter(node_id: u64) -> Member {
         lag: Some(0),
         version: Some("0.1.0".into()),
         disk_free_bytes: Some(1 << 40),
+        disk_reserve_bytes: Some(10 << 30),
         disk_full: Some(false),
         voter: true,
+        voter_wanted: true,
         draining: false,
         clock_ahead_ms: Some(0),
     }
@@ -40,6 +42,14 @@ pub fn learner(node_id: u64) -> Member {
     }
 }
 
+/// A learner that is to stay one.
+pub fn copy(node_id: u64) -> Member {
+    Member {
+        voter_wanted: false,
+        ..learner(node_id)
+    }
+}
+
 /// A voter that does not answer.
 pub fn gone(node_id: u64) -> Member {
     Member {
@@ -49,6 +59,7 @@ pub fn gone(node_id: u64) -> Member {
         lag: None,
         version: None,
         disk_free_bytes: None,
+        disk_reserve_bytes: None,
         disk_full: None,
         clock_ahead_ms: None,
         ..voter(node_id)

@@ -81,16 +81,15 @@ async fn wait_for_vote(
                 Some(_) => format!("node {} is catching up", member.node_id),
                 None => format!("node {} is about to get its vote", member.node_id),
             },
-            None => "waiting for the new node: start it with --join and an empty data directory"
-                .to_owned(),
+            None => waiting(&status, args.old),
         };
         if progress != said {
             eprintln!("{progress}");
             said = progress;
         }
         if let Some(learner) = successor(&status, args)?.filter(|it| !votes(it)) {
-            // Started with --learner it would wait for ever; one that is behind is refused, and
-            // asked again.
+            // One that is named and was started with --learner would wait for ever; one that is
+            // behind is refused, and asked again.
             promote(client, learner).await?;
         }
         if Instant::now() >= deadline {
@@ -101,6 +100,25 @@ async fn wait_for_vote(
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// What is waited for. A learner that was to stay one is a copy somebody reads from; it takes the
+/// place of a voter only if it is named.
+fn waiting(status: &ClusterStatus, old: u64) -> String {
+    let copies = status
+        .members
+        .iter()
+        .filter(|it| is_copy(it) && it.node_id != old);
+    let copies: Vec<String> = copies.map(|it| it.node_id.to_string()).collect();
+    let mut text =
+        "waiting for the new node: start it with --join and an empty data directory".to_owned();
+    if !copies.is_empty() {
+        text = format!(
+            "{text} (or name a learner that is to vote from now on: {})",
+            copies.join(", ")
+        );
+    }
+    text
 }
 
 async fn promote(client: &Client, learner: &Member) -> Result<(), CliError> {
@@ -115,7 +133,7 @@ async fn promote(client: &Client, learner: &Member) -> Result<(), CliError> {
 }
 
 /// The member that takes the old one's place, as far as it has joined: the one named; the only
-/// learner; or, where a joiner has got its vote already and so made the number of voters even, the
+/// learner that is to vote; or, where a joiner has got its vote already and so made the number of voters even, the
 /// last one that joined.
 fn successor<'a>(
     status: &'a ClusterStatus,
@@ -125,7 +143,8 @@ fn successor<'a>(
         return Ok(find(status, new));
     }
     let others = || status.members.iter().filter(|it| it.node_id != args.old);
-    let learners: Vec<&Member> = others().filter(|member| !member.voter).collect();
+    let joins = |member: &&Member| !member.voter && !is_copy(member);
+    let learners: Vec<&Member> = others().filter(joins).collect();
     match learners.as_slice() {
         [one] => return Ok(Some(one)),
         [] => {}
@@ -138,13 +157,20 @@ fn successor<'a>(
         }
     }
     let voters = status.members.iter().filter(|member| member.voter).count();
-    let last = others().max_by_key(|member| member.node_id);
+    let last = others()
+        .filter(|it| it.voter)
+        .max_by_key(|member| member.node_id);
     Ok(last.filter(|last| voters.is_multiple_of(2) && last.node_id > args.old))
 }
 
 fn find(status: &ClusterStatus, node_id: u64) -> Option<&Member> {
     let mut members = status.members.iter();
     members.find(|member| member.node_id == node_id)
+}
+
+/// Is it a learner that was to stay one?
+fn is_copy(member: &Member) -> bool {
+    !member.voter && !member.voter_wanted
 }
 
 fn votes(member: &Member) -> bool {
@@ -154,7 +180,7 @@ fn votes(member: &Member) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::cluster::fixture::{cluster, gone, learner, voter};
+    use crate::cli::cluster::fixture::{cluster, copy, gone, learner, voter};
 
     fn takes_place(members: Vec<Member>, old: u64, new: Option<u64>) -> Option<u64> {
         let args = ReplaceArgs {
@@ -193,6 +219,22 @@ mod tests {
         // The last one is the one that is to go.
         let members = vec![voter(1), voter(2), voter(3), gone(4)];
         assert_eq!(takes_place(members, 4, None), None);
+    }
+
+    #[test]
+    fn a_learner_that_was_to_stay_one_only_if_it_is_named() {
+        let members = || vec![voter(1), gone(2), voter(3), copy(4)];
+        assert_eq!(takes_place(members(), 2, None), None);
+        assert_eq!(takes_place(members(), 2, Some(4)), Some(4));
+        let said = waiting(&cluster(members()), 2);
+        assert!(said.contains("is to vote from now on: 4"), "{said}");
+        // Beside it, the one that has joined is no question.
+        let with = |new| [members(), vec![new]].concat();
+        assert_eq!(takes_place(with(learner(5)), 2, None), Some(5));
+        assert_eq!(takes_place(with(voter(5)), 2, None), Some(5));
+        // The copy has a higher number than the new voter.
+        let members = vec![voter(1), gone(2), voter(3), voter(4), copy(5)];
+        assert_eq!(takes_place(members, 2, None), Some(4));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use client::api::cluster::{ClusterStatus, Member};
 
 use super::findings::{Votes, findings};
 use crate::cli::error::CliError;
-use crate::cli::output::{Cell, table};
+use crate::cli::output::{Cell, in_units, table};
 
 /// How often `--watch` looks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -68,7 +68,16 @@ pub fn heading(out: &mut dyn Write, status: &ClusterStatus) -> io::Result<()> {
 /// A table of the members.
 pub fn members(out: &mut dyn Write, status: &ClusterStatus) -> io::Result<()> {
     let headers = [
-        "node", "role", "vote", "http", "rpc", "log", "applied", "lag", "version",
+        "node",
+        "role",
+        "vote",
+        "http",
+        "rpc",
+        "log",
+        "applied",
+        "lag",
+        "disk free",
+        "version",
     ];
     let rows: Vec<Vec<Cell>> = status.members.iter().map(member).collect();
     table(out, &headers.map(Cell::left), &rows)
@@ -90,6 +99,7 @@ fn member(member: &Member) -> Vec<Cell> {
         number(member.last_log_index),
         number(member.applied_index),
         number(member.lag),
+        Cell::right(member.disk_free_bytes.map_or_else(|| "-".into(), in_units)),
         Cell::left(member.version.as_deref().unwrap_or("?")),
     ]
 }
@@ -116,6 +126,22 @@ mod tests {
         assert!(text.contains("leader   none"), "{text}");
         let last = text.lines().last().unwrap();
         assert_eq!(last.matches('?').count(), 4, "{text}");
+    }
+
+    #[test]
+    fn free_room_is_shown_in_units_and_a_disk_that_nobody_knows_as_a_dash() {
+        let mut small = voter(2);
+        small.disk_free_bytes = Some(1_610_612_736);
+        let mut out = Vec::new();
+        members(&mut out, &cluster(vec![voter(1), small, gone(3)])).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let column = |line: &str| line.split('|').nth(8).unwrap().trim().to_owned();
+        let column: Vec<String> = text
+            .lines()
+            .filter(|line| line.contains('|'))
+            .map(column)
+            .collect();
+        assert_eq!(column, ["disk free", "1.0 TiB", "1.5 GiB", "-"], "{text}");
     }
 
     #[test]

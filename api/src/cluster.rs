@@ -88,6 +88,14 @@ pub struct Member {
     /// asking took; null if it could not be asked.
     #[serde(default)]
     pub clock_ahead_ms: Option<i64>,
+    /// For how long the first of its certificates that ends is still good; less than 0: it is not
+    /// any more. Null if it serves without TLS or could not be asked.
+    #[serde(default)]
+    pub certificate_expires_in_seconds: Option<i64>,
+    /// Do the files of one of its certificates hold something newer that cannot be used? Null if it
+    /// could not be asked.
+    #[serde(default)]
+    pub certificate_refused: Option<bool>,
 }
 
 /// What a member does.
@@ -276,6 +284,8 @@ mod tests {
             voter_wanted: true,
             draining: false,
             clock_ahead_ms: Some(-3),
+            certificate_expires_in_seconds: Some(86_400),
+            certificate_refused: Some(false),
         }
     }
 
@@ -290,6 +300,10 @@ mod tests {
         ) = (None, None, None, None);
         (gone.disk_free_bytes, gone.disk_full, gone.clock_ahead_ms) = (None, None, None);
         gone.disk_reserve_bytes = None;
+        (
+            gone.certificate_expires_in_seconds,
+            gone.certificate_refused,
+        ) = (None, None);
         let status = ClusterStatus {
             cluster_id: "c".into(),
             leader_id: Some(1),
@@ -302,12 +316,14 @@ mod tests {
             r#""last_log_index":9,"applied_index":8,"lag":0,"version":"0.1.0","#,
             r#""disk_free_bytes":7,"disk_reserve_bytes":5,"disk_full":false,"voter":true,"#,
             r#""voter_wanted":true,"draining":false,"#,
-            r#""clock_ahead_ms":-3},{"node_id":2,"#,
+            r#""clock_ahead_ms":-3,"certificate_expires_in_seconds":86400,"#,
+            r#""certificate_refused":false},{"node_id":2,"#,
             r#""role":"unreachable","http":"http://127.0.0.1:8080","rpc":"127.0.0.1:9188","#,
             r#""last_log_index":null,"applied_index":null,"lag":null,"version":null,"#,
             r#""disk_free_bytes":null,"disk_reserve_bytes":null,"disk_full":null,"#,
             r#""voter":true,"voter_wanted":true,"draining":false,"#,
-            r#""clock_ahead_ms":null}]}"#
+            r#""clock_ahead_ms":null,"certificate_expires_in_seconds":null,"#,
+            r#""certificate_refused":null}]}"#
         );
         assert_eq!(to_text(&status), text);
         assert_eq!(serde_json::from_str::<ClusterStatus>(text).unwrap(), status);

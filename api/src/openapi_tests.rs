@@ -211,7 +211,8 @@ fn cluster_schemas_have_the_types_fields() {
         "node_id": 1, "role": "leader", "http": "h", "rpc": "r", "last_log_index": 1,
         "applied_index": 1, "lag": 0, "version": "v", "disk_free_bytes": 1,
         "disk_reserve_bytes": 1, "disk_full": false, "voter": true, "voter_wanted": true,
-        "draining": false, "clock_ahead_ms": -1,
+        "draining": false, "clock_ahead_ms": -1, "certificate_expires_in_seconds": 1,
+        "certificate_refused": false,
     });
     read::<cluster::Member>("Member", member.clone());
     let status = json!({"cluster_id": "c", "leader_id": 1, "term": 1, "members": [member]});

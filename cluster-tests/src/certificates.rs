@@ -1,6 +1,7 @@
 //! Certificates for tests: authorities that last as long as a test, and what they issue.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -9,6 +10,9 @@ use rcgen::{
 
 /// Names that the certificates of nodes hold: where tests reach them.
 const NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
+
+/// How long a certificate is good that has to last as long as any test.
+const YEARS: Duration = Duration::from_secs(3 * 365 * 86_400);
 
 /// An authority.
 pub struct Authority {
@@ -50,9 +54,21 @@ impl Authority {
     /// A node's certificate, good for both ends of a connection, in files below `directory`. Its
     /// holder trusts `trusted`.
     pub fn issue(&self, directory: &Path, name: &str, trusted: &Authority) -> Files {
+        self.issue_for(YEARS, directory, name, trusted)
+    }
+
+    /// The same with a certificate that is good for so long from now on.
+    pub fn issue_for(
+        &self,
+        lasts: Duration,
+        directory: &Path,
+        name: &str,
+        trusted: &Authority,
+    ) -> Files {
         let names = NAMES.map(str::to_owned);
         let mut params = CertificateParams::new(names).expect("these are names");
         params.distinguished_name.push(DnType::CommonName, name);
+        params.not_after = (SystemTime::now() + lasts).into();
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,

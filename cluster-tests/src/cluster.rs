@@ -12,6 +12,9 @@ use crate::lab::{Network, Proxy};
 use crate::node::Node;
 use crate::{Api, Metrics, ROOT_PASSWORD, User, logs, wait};
 
+/// What counts as a full disk outside of the lab, in bytes. How much room there is on the machine is
+/// not what is tested there.
+const MACHINES_RESERVE_BYTES: &str = "67108864";
 /// How long all nodes may take to become voters that know their leader.
 const JOIN_MAX: Duration = Duration::from_secs(60);
 /// How long a command may take that waits for a node to join.
@@ -146,7 +149,8 @@ impl Cluster {
     pub fn describe(nodes: usize, env: &[(&str, &str)]) -> Cluster {
         let directory = tempfile::Builder::new().prefix("duet-test-").tempdir();
         let directory = directory.expect("a temporary directory can be made");
-        let all = environment(env);
+        let reserve = ("DUET_DISK_RESERVE_BYTES", MACHINES_RESERVE_BYTES);
+        let all = environment(&[&[reserve], env].concat());
         let nodes = (1..=nodes)
             .map(|number| Node::new(directory.path(), &format!("node-{number}"), all.clone()))
             .collect();
@@ -307,6 +311,12 @@ impl Cluster {
             .env("DUET_URL", self.urls().join(","))
             .env("DUET_USER", "root")
             .env("DUET_PASSWORD", ROOT_PASSWORD)
+            .envs(
+                self.env
+                    .iter()
+                    .filter(|(name, _)| name == "DUET_CACERT")
+                    .cloned(),
+            )
             .stdin(std::process::Stdio::null())
             .kill_on_drop(true);
         let ended = tokio::time::timeout(COMMAND_MAX, command.output()).await;

@@ -144,6 +144,12 @@ impl Node {
         self.directory.join("log")
     }
 
+    /// Gives a variable of its environment another value, from its next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.env.retain(|(known, _)| known != name);
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
     /// The command that starts it, with the flags every node gets.
     pub fn command(&self) -> Command {
         // nsenter becomes the node, so that its process id is the node's.
@@ -267,6 +273,11 @@ impl Node {
     /// Stops the process without ending it, as an overloaded or suspended machine does.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+    }
+
+    /// Tells the process that files were replaced which it reads again.
+    pub fn reload(&self) {
+        self.signal(Signal::HUP);
     }
 
     /// Lets a paused process go on.

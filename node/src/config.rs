@@ -1,6 +1,7 @@
 //! Options of `duet serve`: flag over environment over file over default.
 
 pub mod sample;
+mod tls;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use clap::Args;
 use serde::Deserialize;
 use types::limits;
 
+use self::tls::{HttpFiles, RpcFiles};
 use crate::tls::HttpTls;
 
 /// Flags and their environment variables. Every field is optional so that the file can fill it.
@@ -153,8 +155,12 @@ pub struct Config {
     pub advertise_rpc: Option<String>,
     /// Certificate and key of HTTP over TLS; none: HTTP without it.
     pub http_tls: Option<HttpTls>,
+    /// Where those are.
+    pub http_files: Option<HttpFiles>,
     /// This node's part in mutual TLS between the nodes; none: connections without it.
-    pub rpc_tls: Option<raft::Tls>,
+    pub rpc_tls: Option<raft::SharedTls>,
+    /// Where that is.
+    pub rpc_files: Option<RpcFiles>,
     /// How to begin on an empty directory.
     pub begin: Begin,
     /// Stay a learner.
@@ -207,6 +213,14 @@ impl Begin {
 #[error("{0}")]
 pub struct ConfigError(String);
 
+#[cfg(test)]
+impl ConfigError {
+    /// With this text.
+    pub fn of(text: &str) -> ConfigError {
+        bad(text)
+    }
+}
+
 fn bad(text: impl Into<String>) -> ConfigError {
     ConfigError(text.into())
 }
@@ -226,15 +240,18 @@ impl Config {
             let most = limits::NODE_ID_MAX;
             return Err(bad(format!("--node-id must be 1 or higher, up to {most}")));
         }
-        let http_tls = http_tls(
+        let http_files = HttpFiles::given(
             args.http_tls_cert.or(file.http_tls_cert),
             args.http_tls_key.or(file.http_tls_key),
         )?;
-        let rpc_tls = rpc_tls(
+        let http_tls = http_files.as_ref().map(HttpFiles::read).transpose()?;
+        let rpc_files = RpcFiles::given(
             args.rpc_tls_cert.or(file.rpc_tls_cert),
             args.rpc_tls_key.or(file.rpc_tls_key),
             args.rpc_tls_ca.or(file.rpc_tls_ca),
         )?;
+        let rpc_tls = rpc_files.as_ref().map(RpcFiles::read).transpose()?;
+        let rpc_tls = rpc_tls.map(raft::SharedTls::new);
         let advertise_http = args.advertise_http.or(file.advertise_http);
         if http_tls.is_some() && advertise_http.as_ref().is_some_and(|url| !is_https(url)) {
             return Err(bad(
@@ -283,7 +300,9 @@ impl Config {
             advertise_http,
             advertise_rpc,
             http_tls,
+            http_files,
             rpc_tls,
+            rpc_files,
             begin,
             learner,
             root_password,
@@ -376,42 +395,6 @@ fn retention(args: &ServeArgs, file: &FileConfig) -> Result<raft::Retention, Con
 
 fn is_https(url: &str) -> bool {
     url.to_ascii_lowercase().starts_with("https://")
-}
-
-fn http_tls(
-    certificate: Option<PathBuf>,
-    key: Option<PathBuf>,
-) -> Result<Option<HttpTls>, ConfigError> {
-    match (certificate, key) {
-        (None, None) => Ok(None),
-        (Some(certificate), Some(key)) => Ok(Some(HttpTls {
-            certificate: read_pem("http-tls-cert", &certificate)?,
-            key: read_pem("http-tls-key", &key)?,
-        })),
-        _ => Err(bad("--http-tls-cert and --http-tls-key go together")),
-    }
-}
-
-fn rpc_tls(
-    certificate: Option<PathBuf>,
-    key: Option<PathBuf>,
-    authorities: Option<PathBuf>,
-) -> Result<Option<raft::Tls>, ConfigError> {
-    match (certificate, key, authorities) {
-        (None, None, None) => Ok(None),
-        (Some(certificate), Some(key), Some(authorities)) => Ok(Some(raft::Tls {
-            certificate: read_pem("rpc-tls-cert", &certificate)?,
-            key: read_pem("rpc-tls-key", &key)?,
-            authorities: read_pem("rpc-tls-ca", &authorities)?,
-        })),
-        _ => Err(bad(
-            "--rpc-tls-cert, --rpc-tls-key and --rpc-tls-ca go together",
-        )),
-    }
-}
-
-fn read_pem(option: &str, path: &Path) -> Result<Vec<u8>, ConfigError> {
-    std::fs::read(path).map_err(|e| bad(format!("--{option}: cannot read {}: {e}", path.display())))
 }
 
 fn read_file(path: &Path) -> Result<FileConfig, ConfigError> {

@@ -2,7 +2,11 @@
 //!
 //! [`Acceptor`] makes a TLS stream of a connection; [`connections`] does that for all of the RPC
 //! listener, several at a time, so that whoever is slow or silent holds up nobody else. The HTTP
-//! server shakes hands in the task of each connection.
+//! server shakes hands in the task of each connection. [`reload`] replaces certificates while the
+//! node runs.
+
+mod expiry;
+pub mod reload;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +28,7 @@ use types::limits::{TLS_HANDSHAKE_MAX_MS, TLS_HANDSHAKES_MAX};
 pub type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
 /// Certificate and key of HTTP over TLS, in PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HttpTls {
     /// The certificate, and behind it those between it and its authority.
     pub certificate: Vec<u8>,
@@ -40,11 +44,20 @@ pub struct TlsError(String);
 /// Makes TLS streams of connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Acceptor {
-    acceptor: TlsAcceptor,
+    /// What hands are shaken with; it may be replaced.
+    kept: Arc<Mutex<Kept>>,
     /// What it is for, in log lines.
     what: &'static str,
     /// When a failure was last logged.
     said: Arc<Mutex<Option<Instant>>>,
+}
+
+/// What an [`Acceptor`] shakes hands with.
+#[derive(Clone)]
+struct Kept {
+    acceptor: TlsAcceptor,
+    /// Until when its certificates are good, in seconds since 1970.
+    not_after_s: Option<i64>,
 }
 
 impl Acceptor {
@@ -55,6 +68,7 @@ impl Acceptor {
             certificates(what, &tls.certificate)?,
             private_key("--http-tls-key", &tls.key)?,
         );
+        let not_after_s = expiry::not_after_s(&chain);
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|e| TlsError(format!("TLS: {e}")))?
@@ -62,7 +76,7 @@ impl Acceptor {
             .with_single_cert(chain, key)
             .map_err(|e| TlsError(format!("{what}: {e}")))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Acceptor::new(config, "HTTP"))
+        Ok(Acceptor::new(config, not_after_s, "HTTP"))
     }
 
     /// For the other nodes: whoever has no certificate by one of the authorities is turned away.
@@ -72,6 +86,7 @@ impl Acceptor {
             certificates(what, &tls.certificate)?,
             private_key("--rpc-tls-key", &tls.key)?,
         );
+        let not_after_s = expiry::not_after_s(&chain);
         let mut roots = RootCertStore::empty();
         for authority in certificates("--rpc-tls-ca", &tls.authorities)? {
             roots
@@ -88,15 +103,39 @@ impl Acceptor {
             .with_single_cert(chain, key)
             .map_err(|e| TlsError(format!("{what}: {e}")))?;
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Acceptor::new(config, "RPC"))
+        Ok(Acceptor::new(config, not_after_s, "RPC"))
     }
 
-    fn new(config: ServerConfig, what: &'static str) -> Acceptor {
+    fn new(config: ServerConfig, not_after_s: Option<i64>, what: &'static str) -> Acceptor {
+        let acceptor = TlsAcceptor::from(Arc::new(config));
         Acceptor {
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            kept: Arc::new(Mutex::new(Kept {
+                acceptor,
+                not_after_s,
+            })),
             what,
             said: Arc::default(),
         }
+    }
+
+    /// Until when its certificates are good, in seconds since 1970; none where one does not say.
+    pub fn not_after_s(&self) -> Option<i64> {
+        self.kept.lock().not_after_s
+    }
+
+    /// Shakes hands as `new` does from now on, and so do all clones. Returns until when its
+    /// certificates are good. Those that are not good any more change nothing.
+    ///
+    /// # Errors
+    /// That they are not.
+    pub fn replace(&self, new: Acceptor) -> Result<Option<i64>, TlsError> {
+        let new = new.kept.lock().clone();
+        let not_after_s = new.not_after_s;
+        if not_after_s.is_some_and(|until| until < chrono::Utc::now().timestamp()) {
+            return Err(TlsError("the certificate is not valid any more".into()));
+        }
+        *self.kept.lock() = new;
+        Ok(not_after_s)
     }
 
     /// Logs that a caller was turned away. Anybody can cause that as often as he likes, so it is no
@@ -116,7 +155,8 @@ impl Acceptor {
     /// What the other side did wrong, or that it did nothing in time.
     pub async fn accept(&self, connection: TcpStream) -> io::Result<TlsStream> {
         let limit = Duration::from_millis(TLS_HANDSHAKE_MAX_MS);
-        match tokio::time::timeout(limit, self.acceptor.accept(connection)).await {
+        let acceptor = self.kept.lock().acceptor.clone();
+        match tokio::time::timeout(limit, acceptor.accept(connection)).await {
             Ok(accepted) => accepted,
             Err(_) => Err(io::Error::new(
                 io::ErrorKind::TimedOut,

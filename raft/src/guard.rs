@@ -33,6 +33,7 @@ use crate::network::peers::Peers;
 use crate::rpc::messages::{StatusRequest, StatusResponse};
 use crate::state_machine::StateStore;
 use crate::status;
+use crate::tls::Certificates;
 use crate::type_config::{Member, StoredMembership};
 
 /// How long the leader waits for the digest of a member that has not got so far.
@@ -46,6 +47,7 @@ pub(crate) struct Own {
     pub store: Arc<StateStore>,
     pub member: Member,
     pub disk: watch::Receiver<Disk>,
+    pub certificates: watch::Receiver<Certificates>,
     pub clock: Arc<Clock>,
     pub changes: Arc<Changes>,
 }
@@ -54,7 +56,10 @@ impl Own {
     pub fn status(&self, request: StatusRequest) -> StatusResponse {
         let applied = self.store.applied().index();
         let disk = *self.disk.borrow();
+        let certificates = *self.certificates.borrow();
         StatusResponse {
+            certificate_expires_in_s: certificates.expire_in_s(self.clock.wall()),
+            certificate_refused: certificates.refused(),
             disk_free_bytes: disk.free_bytes,
             disk_full: disk.full,
             disk_reserve_bytes: disk.reserve_bytes,
@@ -431,6 +436,11 @@ impl Raft {
     /// The room on this node's disk.
     pub fn disk(&self) -> Disk {
         *self.own().disk.borrow()
+    }
+
+    /// The certificates this node shows.
+    pub fn certificates(&self) -> Certificates {
+        *self.own().certificates.borrow()
     }
 
     /// Would a snapshot taken now let this node's log lose entries?

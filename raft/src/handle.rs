@@ -121,6 +121,7 @@ impl Raft {
             timing,
             retention,
             disk,
+            certificates,
             ..
         } = options;
         let engines = options.engines;
@@ -169,6 +170,7 @@ impl Raft {
             store: store.clone(),
             member,
             disk: disk.clone(),
+            certificates,
             clock: clock.clone(),
             changes: changes.clone(),
         });

@@ -239,6 +239,7 @@ impl Raft {
         if !leadership.ready_to_plan || !self.is_founded().await? {
             return Err(NotNow::Elsewhere);
         }
+        self.must_know_the_log(&member)?;
         self.must_be_itself(&request.nonce, &member.rpc).await?;
         let node_id = self
             .register(request.nonce, request.requested_id, leadership.term)
@@ -261,6 +262,25 @@ impl Raft {
         let first = state.scan(&nodes, Direction::Forward).next();
         // A state that cannot be read ends the node by another way; here it lets nobody in.
         Ok(matches!(first, Some(Ok(_))))
+    }
+
+    /// A build older than every member's may meet entries it does not know, and would have to stop
+    /// there. While an upgrade is under way both the old and the new one may join.
+    fn must_know_the_log(&self, joins: &Member) -> Result<(), NotNow> {
+        let oldest = metrics::look(self.core(), |metrics| {
+            let members = metrics.membership_config.membership().nodes();
+            let oldest = members.min_by_key(|(_, member)| member.apply_version);
+            oldest.map(|(_, member)| member.clone())
+        });
+        match oldest.filter(|oldest| joins.apply_version < oldest.apply_version) {
+            None => Ok(()),
+            Some(oldest) => Err(NotNow::Refused(format!(
+                "its build ({}) is too old: it has version {} of apply, and all members have {} or \
+                 newer, so the log may hold what it does not know; install the build that the \
+                 members have ({}) and start it again",
+                joins.version, joins.apply_version, oldest.apply_version, oldest.version
+            ))),
+        }
     }
 
     /// Whoever answers at the address has to be the node that asks, not another member.

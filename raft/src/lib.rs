@@ -33,6 +33,8 @@ pub mod rpc;
 pub mod snapshot;
 pub mod state_machine;
 pub mod status;
+mod successor;
+mod tls;
 pub mod type_config;
 
 #[cfg(test)]
@@ -48,7 +50,8 @@ pub use error::{
 pub use handle::{Proposed, Raft, StateView};
 pub use leadership::Leadership;
 pub use observe::{Observed, StorageObserved};
-pub use options::{Engines, Options, Retention, Secret, Timing, Tls};
+pub use options::{Engines, Options, Retention, Secret, Timing};
 pub use state_machine::RequestId;
 pub use status::{MemberStatus, Role, Status};
+pub use tls::{Certificate, Certificates, SharedTls, Tls};
 pub use type_config::Member;

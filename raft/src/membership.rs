@@ -23,12 +23,10 @@ use crate::error::{MembershipError, Stopped};
 use crate::handle::Core;
 use crate::metrics;
 use crate::network::peers::Peers;
-use crate::rpc::messages::StatusRequest;
-use crate::status;
 use crate::type_config::{LogId, Member, StoredMembership, TypeConfig};
 
 /// How far behind the leader's log a learner may be to be given a vote, in entries.
-const PROMOTE_LAG_MAX: LogIndex = 100;
+pub(crate) const PROMOTE_LAG_MAX: LogIndex = 100;
 /// How often the leader looks for learners that have caught up.
 const PROMOTE_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a change may take to be committed and applied.
@@ -36,13 +34,13 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a transfer of the leadership waits for each of its steps.
 const TRANSFER_STEP_TIMEOUT: Duration = Duration::from_secs(1);
 
-type Result<T, E = MembershipError> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = MembershipError> = std::result::Result<T, E>;
 
 /// Changes the membership.
 pub(crate) struct Changes {
-    core: Core,
+    pub(crate) core: Core,
     batcher: Batcher,
-    peers: Peers,
+    pub(crate) peers: Peers,
     /// Silence after which a voter counts as unreachable.
     silence_max: Duration,
     turn: Mutex<()>,
@@ -274,7 +272,7 @@ impl Changes {
         })
     }
 
-    fn answers(&self, metrics: &RaftMetrics<TypeConfig>, node_id: NodeId) -> bool {
+    pub(crate) fn answers(&self, metrics: &RaftMetrics<TypeConfig>, node_id: NodeId) -> bool {
         let heartbeats = metrics.heartbeat.as_ref();
         let last = heartbeats.and_then(|nodes| *nodes.get(&node_id)?);
         node_id == metrics.id || last.is_some_and(|at| at.elapsed() <= self.silence_max)
@@ -328,50 +326,6 @@ impl Changes {
             MembershipError::Refused(_) => MembershipError::Unknown,
             other => other,
         })
-    }
-
-    /// The voter to hand the leadership to, of those that answer; none without another one. One
-    /// that drains only where there is no other: it would hand it on at once.
-    pub(crate) async fn successor(&self) -> Option<NodeId> {
-        self.heirs().await.first().map(|heir| heir.node_id)
-    }
-
-    /// The other voters that answer, the most suitable first. Each is asked whether it drains, now:
-    /// what was heard a second ago may be from before it was told to. Who is too busy to say so
-    /// comes after those that want to lead.
-    async fn heirs(&self) -> Vec<Heir> {
-        let others: Vec<(NodeId, String, LogIndex)> = metrics::look(&self.core, |metrics| {
-            let stored = &metrics.membership_config;
-            let voters = stored.voter_ids();
-            let others = voters.filter(|id| *id != metrics.id && self.answers(metrics, *id));
-            let known = others.filter_map(|id| {
-                let member = stored.membership().get_node(&id)?;
-                Some((id, member.rpc.clone(), lag_of(metrics, id)))
-            });
-            known.collect()
-        });
-        let asked = others.iter().map(|(node_id, rpc, lag)| async {
-            let said = status::ask(&self.peers, *node_id, rpc, StatusRequest::default()).await;
-            Heir {
-                draining: said.as_ref().is_some_and(|said| said.draining),
-                silent: said.is_none(),
-                lag: *lag,
-                node_id: *node_id,
-            }
-        });
-        let mut heirs = futures::future::join_all(asked).await;
-        heirs.sort_unstable();
-        heirs
-    }
-
-    /// A draining node leads: it hands that on, if somebody wants it.
-    async fn hand_on(&self) -> Result<()> {
-        let heirs = self.heirs().await;
-        let wants = |heir: &&Heir| !heir.draining && heir.lag <= PROMOTE_LAG_MAX;
-        match heirs.iter().find(wants) {
-            Some(heir) => self.transfer(heir.node_id).await,
-            None => Ok(()),
-        }
     }
 
     async fn wait(
@@ -498,19 +452,9 @@ enum Todo {
     Finish(LogId),
 }
 
-/// A voter that may lead next. Ordered by how suitable it is, the most suitable first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Heir {
-    draining: bool,
-    /// It did not say whether it drains.
-    silent: bool,
-    lag: LogIndex,
-    node_id: NodeId,
-}
-
 /// How many entries a node does not have, as far as the leader knows; of a node that never said
 /// what it has, as many as there can be.
-fn lag_of(metrics: &RaftMetrics<TypeConfig>, node_id: NodeId) -> LogIndex {
+pub(crate) fn lag_of(metrics: &RaftMetrics<TypeConfig>, node_id: NodeId) -> LogIndex {
     let replication = metrics.replication.as_ref();
     let matching = replication.and_then(|nodes| *nodes.get(&node_id)?);
     let last = metrics.last_log_index.unwrap_or(0);

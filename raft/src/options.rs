@@ -16,6 +16,7 @@ use crate::clock::{SystemTimeSource, TimeSource};
 use crate::disk::Disk;
 use crate::error::StartError;
 use crate::state_machine::OpenEngine;
+use crate::tls::{Certificates, SharedTls, Tls};
 use crate::type_config::Member;
 
 /// What [`crate::Raft::start`] needs to know.
@@ -40,12 +41,15 @@ pub struct Options {
     pub clock: Box<dyn TimeSource>,
     /// The room on the disk, as it is measured from time to time.
     pub disk: watch::Receiver<Disk>,
+    /// The certificates the node shows, as they are replaced from time to time.
+    pub certificates: watch::Receiver<Certificates>,
     /// The runtime that consensus, replication and the batcher run on, and nothing else.
     pub runtime: tokio::runtime::Handle,
 }
 
 impl Options {
-    /// Options with the machine's clocks, the usual timing and log, and a disk nobody measures.
+    /// Options with the machine's clocks, the usual timing and log, a disk nobody measures, and no
+    /// certificates.
     pub fn new(
         node_id: NodeId,
         cluster_id: impl Into<String>,
@@ -65,6 +69,7 @@ impl Options {
             engines: Engines::Disk,
             clock: Box::new(SystemTimeSource::default()),
             disk: watch::channel(Disk::UNKNOWN).1,
+            certificates: watch::channel(Certificates::default()).1,
             runtime,
         }
     }
@@ -112,25 +117,10 @@ impl Engines {
 /// What the nodes of a cluster know each other by: the secret they share and, with mutual TLS,
 /// their certificates. The secret is empty where none is configured: then nodes prove nothing by
 /// it, but cluster and node numbers are checked all the same.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Secret {
     shared: String,
-    tls: Option<Arc<Tls>>,
-}
-
-/// A node's part in mutual TLS. All in PEM, as read from the files.
-///
-/// This crate makes the connections to other nodes with it. The listener is the node's own, which
-/// has to demand a certificate of the same authority from whoever connects.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// This node's certificate, and behind it those between it and the authority. It must be good
-    /// for both ends of a connection, and name the host of the address that others reach it under.
-    pub certificate: Vec<u8>,
-    /// Its private key.
-    pub key: Vec<u8>,
-    /// The authorities whose certificates the other nodes show; more than one while they change.
-    pub authorities: Vec<u8>,
+    tls: Option<SharedTls>,
 }
 
 impl Secret {
@@ -144,20 +134,17 @@ impl Secret {
 
     /// The same with mutual TLS, if there is to be any.
     #[must_use]
-    pub fn with_tls(self, tls: Option<Tls>) -> Secret {
-        Secret {
-            tls: tls.map(Arc::new),
-            ..self
-        }
+    pub fn with_tls(self, tls: Option<SharedTls>) -> Secret {
+        Secret { tls, ..self }
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.shared.as_bytes()
     }
 
-    /// The node's part in mutual TLS, if there is any.
-    pub fn tls(&self) -> Option<&Tls> {
-        self.tls.as_deref()
+    /// The node's part in mutual TLS as it is now, if there is any.
+    pub fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.as_ref().map(SharedTls::current)
     }
 }
 
@@ -168,12 +155,6 @@ impl fmt::Debug for Secret {
         } else {
             "Secret(…)"
         })
-    }
-}
-
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tls(…)")
     }
 }
 

@@ -60,6 +60,11 @@ pub struct MemberStatus {
     pub disk: Disk,
     /// It does not want to lead.
     pub draining: bool,
+    /// For how long the first of its certificates that ends is still good, in seconds; none: it has
+    /// none, or is not known.
+    pub certificate_expires_in_s: Option<i64>,
+    /// The files of one of them hold something newer that cannot be used.
+    pub certificate_refused: bool,
     /// By how much its clock is ahead of the one of the node that says so, in ms; to within the
     /// time that asking took. None where it is not known.
     pub clock_ahead_ms: Option<i64>,
@@ -200,6 +205,8 @@ fn fill(
     member.lag = committed.saturating_sub(answer.applied);
     member.snapshot_index = answer.snapshot_index;
     member.draining = answer.draining;
+    member.certificate_expires_in_s = answer.certificate_expires_in_s;
+    member.certificate_refused = answer.certificate_refused;
     member.clock_ahead_ms = clock_ahead_ms;
 }
 
@@ -220,6 +227,8 @@ fn known(metrics: &RaftMetrics<TypeConfig>, cluster_id: &str) -> Known {
         snapshot_index: 0,
         disk: Disk::UNKNOWN,
         draining: false,
+        certificate_expires_in_s: None,
+        certificate_refused: false,
         clock_ahead_ms: None,
     });
     let matching = metrics.replication.iter().flatten();

@@ -59,6 +59,9 @@ pub const DEADLINE_DEFAULT_MS: u64 = 30_000;
 pub const LONG_POLL_MARGIN_MS: u64 = 10_000;
 /// How long a long poll waits when the request does not say, if it may wait that long.
 pub const LONG_POLL_DEFAULT_MS: u64 = 5_000;
+/// How long a long poll waits at most on a node that is stopping: what waits then is answered, and
+/// who asks again is not answered at once for ever.
+pub const STOPPING_POLL_MS: u64 = 200;
 /// Longest wait of a long poll unless configured higher.
 pub const LONG_POLL_MAX_MS: u64 = 5_000;
 
@@ -273,7 +276,10 @@ pub const FORWARD_PART_BYTES: usize = MIB;
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 8_192;
 /// Queries that run at once; others wait.
 pub const QUERIES_RUNNING_MAX: usize = 32;
-/// TLS handshakes at once on the RPC listener. Beyond: connections wait to be accepted.
+/// How often a node looks whether the files of its certificates were replaced; they are used once
+/// two looks in a row have found the same.
+pub const TLS_FILES_LOOK_INTERVAL_MS: u64 = 5_000;
+/// TLS handshakes at once on each listener. Beyond: connections wait to be accepted.
 pub const TLS_HANDSHAKES_MAX: usize = 512;
 /// How long a TLS handshake may take. Beyond: the connection is closed.
 pub const TLS_HANDSHAKE_MAX_MS: u64 = 10_000;

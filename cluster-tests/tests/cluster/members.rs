@@ -97,6 +97,54 @@ async fn a_killed_node_is_replaced_under_load_with_one_command() {
 }
 
 #[tokio::test]
+async fn a_copy_that_has_no_vote_does_not_take_a_lost_voters_place() {
+    let mut cluster = Cluster::start(3).await;
+    let through = cluster.nodes()[0].rpc.to_string();
+    let environment = vec![(
+        "DUET_CLUSTER_SECRET".to_owned(),
+        "between us nodes".to_owned(),
+    )];
+    let join = ["--join".to_owned(), through];
+    let mut copy = Node::new(cluster.directory(), "copy", environment.clone());
+    copy.spawn(&[&join[..], &["--learner".to_owned()]].concat());
+    copy.ready().await;
+    let lost = (cluster.leader().await + 1) % 3;
+    let old = cluster.ids().await[lost];
+    cluster.nodes_mut()[lost].kill9();
+
+    // Nobody else has joined: it waits, and changes nothing.
+    let replace = ["cluster", "replace", &old.to_string(), "--yes", "--timeout"];
+    let waits = cluster.duet(&[&replace[..], &["2"]].concat()).await;
+    let said = String::from_utf8_lossy(&waits.stderr).into_owned();
+    assert_eq!(waits.status.code(), Some(1), "{said}");
+    assert!(said.contains("waiting for the new node"), "{said}");
+    assert!(said.contains("that is to vote from now on: 4"), "{said}");
+    let status = cluster.client().cluster_status().await.unwrap();
+    assert_eq!(numbers(&status), [1, 2, 3, 4]);
+    let learner = &status.members[3];
+    assert!(!learner.voter && !learner.voter_wanted, "{learner:?}");
+    assert!(
+        learner.disk_free_bytes > learner.disk_reserve_bytes,
+        "{learner:?}"
+    );
+
+    // Whoever joins takes the place, though the copy was there first.
+    let mut new = Node::new(cluster.directory(), "new", environment);
+    new.spawn(&join);
+    let done = cluster.duet(&[&replace[..], &["60"]].concat()).await;
+    assert!(done.status.success(), "{done:?}");
+    let status = cluster.client().cluster_status().await.unwrap();
+    let voters = status.members.iter().filter(|member| member.voter);
+    let voters: Vec<u64> = voters.map(|member| member.node_id).collect();
+    assert_eq!(numbers(&status).len(), 4, "{status:?}");
+    assert!(!voters.contains(&old) && voters.contains(&5), "{status:?}");
+    assert!(
+        numbers(&status).contains(&4) && !voters.contains(&4),
+        "{status:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_node_that_waits_is_added_by_its_address_and_never_under_a_used_number() {
     let mut cluster = Cluster::start(1).await;
     let secret = vec![(

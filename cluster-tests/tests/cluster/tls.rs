@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use cluster_tests::certificates::Authority;
 use cluster_tests::cluster::Ask;
+use cluster_tests::metrics::Metrics;
 use cluster_tests::node::Node;
-use cluster_tests::{Cluster, ROOT_PASSWORD, wait};
+use cluster_tests::{Api, Cluster, ROOT_PASSWORD, wait};
 
 /// How long a node that is turned away may take to say so and end.
 const TURNED_AWAY_MAX: Duration = Duration::from_secs(40);
+
+/// How long a node may take to notice that files were replaced, where nobody tells it.
+const NOTICED_MAX: Duration = Duration::from_secs(40);
 
 type Env = Vec<(String, String)>;
 
@@ -188,4 +192,131 @@ async fn the_authority_is_changed_one_node_at_a_time() {
     let ask = Ask::Rows("SELECT id FROM t.a ORDER BY id".into());
     let rows = cluster.same_everywhere(&root, last, &ask).await;
     assert_eq!(rows.as_array().map(Vec::len), Some(9), "{rows}");
+}
+
+/// Waits until a node's metrics are as they should be.
+async fn shows(api: &Api, url: &str, what: &str, is: impl Fn(&Metrics) -> bool) {
+    wait::until(what, NOTICED_MAX, async || {
+        let text = api.text_from(url, "/metrics").await;
+        let metrics = Metrics::parse(&text).unwrap();
+        is(&metrics).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn certificates_and_their_authority_are_replaced_while_all_nodes_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let files = old.issue(directory.path(), "node", &old);
+    let front = old.issue(directory.path(), "front", &old);
+    let env = [files.rpc(), front.http()].concat();
+    let mut cluster = Cluster::start_with(3, &borrowed(&env)).await;
+    let (api, root) = (cluster.api(), cluster.root().await);
+    root.ok("CREATE NAMESPACE t").await;
+    root.ok("CREATE TABLE t.a (id INT PRIMARY KEY)").await;
+    let urls = cluster.urls();
+
+    let by_new = new.issue(directory.path(), "later", &new);
+    let both = format!("{}{}", old.pem(), new.pem());
+    let trust_both = || std::fs::write(&files.authorities, &both).unwrap();
+    let show_new = || {
+        std::fs::copy(&by_new.certificate, &files.certificate).unwrap();
+        std::fs::copy(&by_new.key, &files.key).unwrap();
+    };
+    let trust_new = || std::fs::write(&files.authorities, new.pem()).unwrap();
+    let steps: [(&dyn Fn(), f64); 3] = [(&trust_both, 1.0), (&show_new, 2.0), (&trust_new, 3.0)];
+    for (change, replaced) in steps {
+        change();
+        for node in cluster.nodes() {
+            node.reload();
+        }
+        for url in &urls {
+            let series = "duet_tls_certificate_replacements_total{listener=\"rpc\"}";
+            let is = |metrics: &Metrics| metrics.find(series) == Some(replaced);
+            shows(&api, url, "the files were read again", is).await;
+        }
+        // On a connection that is there already.
+        let sql = format!("INSERT INTO t.a VALUES ({replaced})");
+        root.sql_on(&urls[0], &sql, &[]).await.results();
+    }
+    // New connections of clients get the new certificate, on each node.
+    std::fs::copy(&by_new.certificate, &front.certificate).unwrap();
+    std::fs::copy(&by_new.key, &front.key).unwrap();
+    for node in cluster.nodes() {
+        node.reload();
+    }
+    let after = Api::trusting(urls.clone(), Some(new.pem().as_bytes()));
+    let stale = Api::trusting(urls.clone(), Some(old.pem().as_bytes()));
+    for url in &urls {
+        wait::until("the new one is shown", NOTICED_MAX, async || {
+            let asked = after.send(reqwest::Method::GET, url, "/ready", None, &[]);
+            asked.await.ok().filter(|reply| reply.status == 200)
+        })
+        .await;
+        let refused = stale.send(reqwest::Method::GET, url, "/ready", None, &[]);
+        let refused = refused
+            .await
+            .expect_err("nobody shows the old one any more");
+        assert!(refused.is_connect(), "{refused:?}");
+    }
+    // A node that trusts and shows only what is new is understood by those that were never
+    // restarted, and understands them.
+    std::fs::write(&front.authorities, new.pem()).unwrap();
+    let restarted = cluster.leader().await;
+    cluster.nodes_mut()[restarted].kill9();
+    cluster.restart(&[restarted]).await;
+    cluster.wait_for_voters(3).await;
+    let root = cluster.root().await;
+    let last = root.sql_on(&urls[restarted], "INSERT INTO t.a VALUES (4)", &[]);
+    let last = last.await.index();
+    let ask = Ask::Rows("SELECT id FROM t.a ORDER BY id".into());
+    let rows = cluster.same_everywhere(&root, last, &ask).await;
+    assert_eq!(rows.as_array().map(Vec::len), Some(4), "{rows}");
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_told_and_the_old_certificate_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new("ours");
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    let files = authority.issue_for(days(3), directory.path(), "node", &authority);
+    let cluster = Cluster::start_with(1, &borrowed(&files.http())).await;
+    let url = cluster.urls()[0].clone();
+    let doctor = async || {
+        let said = cluster.duet(&["cluster", "doctor"]).await;
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        (said.status.code(), text)
+    };
+    let (code, said) = doctor().await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("a certificate of node 1 ends in"), "{said}");
+
+    let refused = "duet_tls_certificate_refused{listener=\"http\"}";
+    let key = std::fs::read(&files.key).unwrap();
+    let lasting = authority.issue(directory.path(), "lasting", &authority);
+    // A certificate whose key is another's, which is also what half of a replacement looks like.
+    std::fs::copy(&lasting.certificate, &files.certificate).unwrap();
+    cluster.nodes()[0].reload();
+    let api = cluster.api();
+    let is = |metrics: &Metrics| metrics.find(refused) == Some(1.0);
+    shows(&api, &url, "they are refused", is).await;
+    let (_, said) = doctor().await;
+    assert!(
+        said.contains("cannot use the new files of its certificate"),
+        "{said}"
+    );
+    // Who comes now is served with the old one.
+    let ready = Api::trusting(cluster.urls(), Some(authority.pem().as_bytes()));
+    assert_eq!(ready.get_from(&url, "/ready", &[]).await.status, 200);
+
+    // The other half comes, and nobody says so.
+    assert_ne!(std::fs::read(&lasting.key).unwrap(), key);
+    std::fs::copy(&lasting.key, &files.key).unwrap();
+    let series = "duet_tls_certificate_replacements_total{listener=\"http\"}";
+    let is =
+        |metrics: &Metrics| metrics.find(series) == Some(1.0) && metrics.find(refused) == Some(0.0);
+    shows(&api, &url, "they are used", is).await;
+    let (code, said) = doctor().await;
+    assert_eq!(code, Some(0), "{said}");
 }

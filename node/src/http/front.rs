@@ -125,7 +125,10 @@ impl Front {
         let began = Instant::now();
         let mut all_read = true;
         let reply = match self.call(incoming, &mut content).await {
-            Ok(Admitted::Call { edge, call, _slot }) => edge.dispatcher.serve(*call).await,
+            Ok(Admitted::Call { edge, call, _slot }) => {
+                let stopping = edge.readiness.stopping();
+                edge.dispatcher.serve(*call, stopping).await
+            }
             Ok(Admitted::Answered(reply)) => reply,
             Err(error) => {
                 if let Content::Stream(body) = content {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use axum::http::Version;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,12 +23,12 @@ use hyper_util::service::TowerToHyperService;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 use types::limits;
 
-use crate::tls::Acceptor;
+use crate::tls::{Acceptor, TlsStream};
 
 /// A bound listener.
 pub struct HttpListener {
@@ -77,13 +78,15 @@ impl HttpListener {
     }
 }
 
-/// How long clients may take.
+/// How long clients may take, and how many of them may be at what costs most.
 #[derive(Clone, Copy)]
 struct Patience {
     /// Until a new connection's first request is there.
     first_request: Duration,
     /// Until the next one is, on HTTP/1.1.
     next_request: Duration,
+    /// TLS handshakes at once.
+    handshakes: usize,
 }
 
 impl Default for Patience {
@@ -91,6 +94,7 @@ impl Default for Patience {
         Patience {
             first_request: Duration::from_millis(limits::FIRST_REQUEST_MAX_MS),
             next_request: Duration::from_millis(limits::NEXT_REQUEST_MAX_MS),
+            handshakes: limits::TLS_HANDSHAKES_MAX,
         }
     }
 }
@@ -110,7 +114,8 @@ enum Phase {
 ///
 /// It ends in two steps, because a connection that is closed while its client is about to use it
 /// leaves that client in doubt: first no new connections are taken, and the router closes those
-/// there are after their next answer; then what is left is closed.
+/// there are after their next answer; then what is left is closed. HTTP/2 leaves nobody in doubt:
+/// it says which requests were taken, so its connections are told at once.
 pub struct Serving {
     phase: watch::Sender<Phase>,
     task: JoinHandle<()>,
@@ -127,7 +132,10 @@ impl Serving {
         let (phase, _) = watch::channel(Phase::Open);
         let (open, all_ended) = mpsc::channel(1);
         let connections = Connections {
-            tls,
+            tls: tls.map(|acceptor| Tls {
+                acceptor,
+                slots: Arc::new(Semaphore::new(patience.handshakes)),
+            }),
             builder: builder(patience),
             router,
             first_request: patience.first_request,
@@ -138,13 +146,16 @@ impl Serving {
         Serving { phase, task }
     }
 
-    /// Takes no new connections, lets those there are end by themselves for `linger`, and then
-    /// waits until the requests under way are answered, at most `timeout`.
-    pub async fn end(self, linger: Duration, timeout: Duration) {
+    /// Takes no new connections, lets those there are end by themselves for `linger` at most, and
+    /// then waits until the requests under way are answered, at most `timeout`.
+    pub async fn end(mut self, linger: Duration, timeout: Duration) {
         self.phase.send_replace(Phase::Lingering);
-        tokio::time::sleep(linger).await;
-        self.phase.send_replace(Phase::Closing);
-        match tokio::time::timeout(timeout, self.task).await {
+        let mut ended = tokio::time::timeout(linger, &mut self.task).await;
+        if ended.is_err() {
+            self.phase.send_replace(Phase::Closing);
+            ended = tokio::time::timeout(timeout, self.task).await;
+        }
+        match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the HTTP server failed"),
             Err(_) => tracing::warn!("some requests did not end in time"),
@@ -158,6 +169,12 @@ async fn reached(phase: &mut watch::Receiver<Phase>, met: impl FnMut(&Phase) -> 
     drop(phase.wait_for(met).await);
 }
 
+/// Waits for another phase than the one known. A server that is gone closes.
+async fn after(phase: &mut watch::Receiver<Phase>, known: Phase) -> Phase {
+    let next = phase.wait_for(|phase| *phase != known).await;
+    next.map_or(Phase::Closing, |phase| *phase)
+}
+
 /// Takes connections as long as it should, and ends with the last of them.
 async fn serve(
     listener: TcpListener,
@@ -165,19 +182,28 @@ async fn serve(
     mut all_ended: mpsc::Receiver<Infallible>,
 ) {
     let mut phase = connections.phase.clone();
-    let take = |(stream, peer)| drop(tokio::spawn(connections.clone().serve(stream, peer)));
+    let take = |(stream, peer), slot| {
+        drop(tokio::spawn(connections.clone().serve(stream, peer, slot)));
+    };
     loop {
+        let accept = async {
+            // Who cannot begin to shake hands is not accepted yet.
+            let slot = connections.slot().await;
+            (listener.accept().await, slot)
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept => accepted,
             () = reached(&mut phase, |phase| *phase != Phase::Open) => break,
         };
         match accepted {
-            Ok(connection) => take(connection),
-            Err(error) => not_accepted(&error).await,
+            (Ok(connection), slot) => take(connection, slot),
+            (Err(error), _) => not_accepted(&error).await,
         }
     }
     // Who connects from now on is refused, not kept waiting.
-    last_in_queue(listener).into_iter().for_each(take);
+    for connection in last_in_queue(listener) {
+        take(connection, None);
+    }
     drop(connections);
     // Nothing is ever sent: the channel ends with the last connection.
     let none: Option<Infallible> = all_ended.recv().await;
@@ -235,7 +261,7 @@ async fn not_accepted(error: &io::Error) {
 #[derive(Clone)]
 struct Connections {
     /// None: what is said goes in clear.
-    tls: Option<Acceptor>,
+    tls: Option<Tls>,
     builder: auto::Builder<TokioExecutor>,
     router: Router,
     first_request: Duration,
@@ -244,9 +270,51 @@ struct Connections {
     _open: mpsc::Sender<Infallible>,
 }
 
+/// How connections get TLS.
+#[derive(Clone)]
+struct Tls {
+    acceptor: Acceptor,
+    /// A permit for each handshake that may go on.
+    slots: Arc<Semaphore>,
+}
+
+impl Tls {
+    /// Waits until another handshake may go on; it does as long as this is kept.
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.slots).acquire_owned().await.ok()
+    }
+
+    /// Shakes hands, in a slot that was had before or is waited for.
+    async fn accept(
+        &self,
+        stream: TcpStream,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> io::Result<TlsStream> {
+        let _slot = match slot {
+            Some(slot) => Some(slot),
+            None => self.slot().await,
+        };
+        self.acceptor.accept(stream).await
+    }
+}
+
 impl Connections {
+    /// A place among those that shake hands; none where that is not done.
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        match &self.tls {
+            Some(tls) => tls.slot().await,
+            None => None,
+        }
+    }
+
     /// Serves one connection to its end.
-    async fn serve(mut self, stream: TcpStream, peer: SocketAddr) {
+    async fn serve(
+        mut self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        slot: Option<OwnedSemaphorePermit>,
+    ) {
         // An answer is one small write; waiting to fill a segment would only delay it.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was not set on a connection");
@@ -257,14 +325,14 @@ impl Connections {
             return self.serve_requests(stream, peer, patience).await;
         };
         let accepted = tokio::select! {
-            accepted = tls.accept(stream) => accepted,
+            accepted = tls.accept(stream, slot) => accepted,
             () = patience.as_mut() => return asked_for_nothing(peer),
             // It has asked for nothing that would have to be answered.
             () = reached(&mut self.phase, |phase| *phase == Phase::Closing) => return,
         };
         match accepted {
             Ok(stream) => self.serve_requests(stream, peer, patience).await,
-            Err(error) => tls.say(peer, &error),
+            Err(error) => tls.acceptor.say(peer, &error),
         }
     }
 
@@ -274,10 +342,13 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let asked = Arc::new(AtomicBool::new(false));
+        let multiplexed = Arc::new(AtomicBool::new(false));
         let service = {
-            let (asked, router) = (Arc::clone(&asked), TowerToHyperService::new(self.router));
+            let (asked, multiplexed) = (Arc::clone(&asked), Arc::clone(&multiplexed));
+            let router = TowerToHyperService::new(self.router);
             service_fn(move |request: hyper::Request<Incoming>| {
                 asked.store(true, Ordering::Relaxed);
+                multiplexed.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
                 let mut request: Request = request.map(Body::new);
                 request.extensions_mut().insert(ConnectInfo(peer));
                 router.call(request)
@@ -285,9 +356,11 @@ impl Connections {
         };
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        let mut closing = false;
+        let (mut phase, mut closing) = (Phase::Open, false);
         loop {
             tokio::select! {
+                // A request that is there already is taken before the connection is closed.
+                biased;
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(%peer, %error, "an HTTP connection broke");
@@ -299,9 +372,12 @@ impl Connections {
                         return asked_for_nothing(peer);
                     }
                 }
-                () = reached(&mut self.phase, |phase| *phase == Phase::Closing), if !closing => {
-                    closing = true;
-                    connection.as_mut().graceful_shutdown();
+                next = after(&mut self.phase, phase), if !closing => {
+                    phase = next;
+                    closing = phase == Phase::Closing || multiplexed.load(Ordering::Relaxed);
+                    if closing {
+                        connection.as_mut().graceful_shutdown();
+                    }
                 }
             }
         }
@@ -360,6 +436,7 @@ mod tests {
         let patience = Patience {
             first_request: SHORT,
             next_request: LONG,
+            ..Patience::default()
         };
         let (address, _serving) = start(hello(), patience);
         for bytes in [
@@ -380,6 +457,7 @@ mod tests {
         let patience = Patience {
             first_request: LONG,
             next_request: SHORT,
+            ..Patience::default()
         };
         let (address, _serving) = start(hello(), patience);
         let mut stream = TcpStream::connect(address).await.expect("connects");
@@ -398,6 +476,7 @@ mod tests {
         let patience = Patience {
             first_request: SHORT,
             next_request: LONG,
+            ..Patience::default()
         };
         let acceptor = Acceptor::http(&tls).expect("a certificate");
         let (address, _serving) = start_with(Some(acceptor), hello(), patience);
@@ -420,6 +499,7 @@ mod tests {
         let patience = Patience {
             first_request: LONG,
             next_request: LONG,
+            ..Patience::default()
         };
         let acceptor = Acceptor::http(&tls).expect("a certificate");
         let (address, serving) = start_with(Some(acceptor), hello(), patience);
@@ -440,15 +520,44 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn http_2_is_spoken_without_an_upgrade() {
-        let (address, _serving) = start(hello(), Patience::default());
-        let mut stream = TcpStream::connect(address).await.expect("connects");
-        // The preface, no settings, and GET http://x/ as the whole of stream 1 (RFC 9113, 7541).
+    async fn as_many_shake_hands_at_once_as_may_and_the_others_wait_their_turn() {
+        let (tls, client) = certificate();
+        let patience = Patience {
+            first_request: LONG,
+            handshakes: 2,
+            ..Patience::default()
+        };
+        let acceptor = Acceptor::http(&tls).expect("a certificate");
+        let (address, serving) = start_with(Some(acceptor), hello(), patience);
+        let silent = async || TcpStream::connect(address).await.expect("connects");
+        let (first, second) = (silent().await, silent().await);
+        let stream = TcpStream::connect(address).await.expect("connects");
+        let name = "localhost".try_into().expect("a name");
+        let mut shaking = tokio::spawn(async move { client.connect(name, stream).await });
+        // The system has accepted it; the server answers nothing while two are in front of it.
+        let waits = tokio::time::timeout(SHORT, &mut shaking).await;
+        assert!(waits.is_err(), "{waits:?}");
+        drop(first);
+        let shaken = shaking.await.expect("no panic");
+        assert!(shaken.is_ok(), "its turn came: {:?}", shaken.err());
+        drop((second, shaken));
+        serving.end(Duration::ZERO, LONG).await;
+    }
+
+    /// The preface, no settings, and GET http://x/ as the whole of stream 1 (RFC 9113, 7541).
+    fn get_by_http_2() -> Vec<u8> {
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
         bytes.extend([0, 0, 6, 1, 5, 0, 0, 0, 1]);
         bytes.extend([0x82, 0x86, 0x84, 0x41, 1, b'x']);
-        stream.write_all(&bytes).await.expect("writes");
+        bytes
+    }
+
+    #[tokio::test]
+    async fn http_2_is_spoken_without_an_upgrade() {
+        let (address, _serving) = start(hello(), Patience::default());
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        stream.write_all(&get_by_http_2()).await.expect("writes");
         let mut answer = Vec::new();
         let peer = b"127.0.0.1";
         while !answer.windows(peer.len()).any(|part| part == peer) {
@@ -512,6 +621,40 @@ mod tests {
             Some(0),
             "closed at the end"
         );
+    }
+
+    #[tokio::test]
+    async fn a_server_without_connections_does_not_linger() {
+        let (_, serving) = start(hello(), Patience::default());
+        let ending = serving.end(LONG, LONG);
+        let ended = tokio::time::timeout(Duration::from_secs(60), ending).await;
+        assert!(ended.is_ok(), "it waits for nobody");
+    }
+
+    #[tokio::test]
+    async fn http_2_is_told_at_once_and_the_server_ends_with_its_last_answer() {
+        let (address, serving) = start(hello(), Patience::default());
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        stream.write_all(&get_by_http_2()).await.expect("writes");
+        let mut answer = Vec::new();
+        let peer = b"127.0.0.1";
+        while !answer.windows(peer.len()).any(|part| part == peer) {
+            let read = stream.read_buf(&mut answer).await.expect("reads");
+            assert!(read > 0, "closed after {answer:?}");
+        }
+        let ending = tokio::spawn(serving.end(LONG, LONG));
+        // GOAWAY, type 7, on stream 0, without an error.
+        let goaway = |answer: &[u8]| {
+            let mut heads = answer.windows(9);
+            heads.any(|head| head[2] >= 8 && head[3] == 7 && head[4..9] == [0; 5])
+        };
+        while !goaway(&answer) {
+            let read = stream.read_buf(&mut answer).await.expect("reads");
+            assert!(read > 0, "closed after {answer:?}");
+        }
+        drop(stream);
+        let ended = tokio::time::timeout(Duration::from_secs(60), ending).await;
+        assert!(ended.is_ok(), "it ends with its last connection");
     }
 
     #[tokio::test]

@@ -19,7 +19,8 @@ const READERS: [(&str, &str); 3] = [
 ];
 
 /// The files that define them.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
+    include_str!("certificates.rs"),
     include_str!("consensus.rs"),
     include_str!("disk.rs"),
     include_str!("guard.rs"),

@@ -3,6 +3,7 @@
 //! Files: [`counters`] is what requests count; [`text`] the form of the answer; the others each
 //! write a part of it, from what they are given.
 
+mod certificates;
 mod consensus;
 mod counters;
 mod disk;
@@ -120,6 +121,7 @@ impl Sources {
         };
         consensus::render(&mut text, &about, &raft.observe());
         guard::render(&mut text, raft);
+        certificates::render(&mut text, &raft.certificates());
         match raft.observe_storage() {
             Ok(seen) => disk::render(&mut text, &seen),
             Err(error) => tracing::warn!(%error, "an engine does not say how it is"),

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use raft::rpc::RpcService;
-use raft::{Member, Options, Raft, Removed, Stopped};
+use raft::{Certificates, Member, Options, Raft, Removed, Stopped};
 use sql::{Catalog, Inject, Planner, QueryEngine};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::TcpIncoming;
@@ -38,6 +38,7 @@ use crate::service::digest::DigestService;
 use crate::service::dispatch::{Dispatcher, Services};
 use crate::service::sql::SqlService;
 use crate::service::topics::TopicService;
+use crate::tls::reload::Listeners;
 use crate::tls::{self, Acceptor};
 
 /// Threads for consensus, replication and RPC; the log writer and apply have threads of their own.
@@ -99,9 +100,9 @@ fn start_runtimes(config: Config) -> Result<(), ServeError> {
 }
 
 async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeError> {
-    let (http_tls, rpc_tls) = acceptors(&config)?;
+    let tls = Listeners::new(&config).map_err(|e| ServeError::new(e.to_string()))?;
     let http = HttpListener::bind(config.http).map_err(|e| taken("HTTP", config.http, &e))?;
-    let http = http.with_tls(http_tls);
+    let http = http.with_tls(tls.http);
     let rpc = http::bind(config.rpc).map_err(|e| taken("RPC", config.rpc, &e))?;
     let address = http.address().map_err(|e| taken("HTTP", config.http, &e))?;
     let url = format!("{}://{address}", http.scheme());
@@ -111,14 +112,15 @@ async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeE
     let metrics = Arc::new(Metrics::default());
     let front = Front::new(metrics.clone());
     let http = http::Serving::start(http, http::router(front.clone()));
+    tls.reload.start().map_err(|e| signals(&e))?;
     // Other nodes may ask who is there before this one belongs to a cluster.
     let rpc_service = RpcService::new(config.secret());
     let forwarded = Forwarded::default();
     let handle = raft_runtime.handle();
-    let stop_rpc = serve_rpc(rpc, rpc_tls, rpc_service.clone(), forwarded.clone(), handle);
+    let stop_rpc = serve_rpc(rpc, tls.rpc, rpc_service.clone(), forwarded.clone(), handle);
     let identity = begin::identity(&config, &dir, &member, &rpc_service, handle).await?;
 
-    let raft = start_raft(&config, &dir, &identity, member, handle).await?;
+    let raft = start_raft(&config, &dir, &identity, member, tls.certificates, handle).await?;
     let (fatal, mut failures) = FatalReporter::new();
     let consensus = Consensus::new(raft.clone(), fatal);
     let catalog = Catalog::new();
@@ -155,7 +157,7 @@ async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeE
     let seeds = config.begin.nodes().to_vec();
     let ended = tokio::select! {
         removed = stay_member(&raft, &seeds) => removed,
-        signal = stop::signalled() => signal.map_err(|e| ServeError::new(format!("signals: {e}"))),
+        signal = stop::signalled() => signal.map_err(|e| signals(&e)),
         fatal = raft.fatal() => Err(ServeError::new(format!("this node had to stop: {fatal}"))),
         Some(fatal) = failures.recv() => {
             Err(ServeError::new(format!("this node had to stop: {fatal}")))
@@ -196,12 +198,8 @@ async fn stay_member(raft: &Raft, seeds: &[String]) -> Result<(), ServeError> {
     }
 }
 
-/// What makes TLS of connections to the HTTP and to the RPC listener, where that is configured.
-fn acceptors(config: &Config) -> Result<(Option<Acceptor>, Option<Acceptor>), ServeError> {
-    let wrong = |error: tls::TlsError| ServeError::new(error.to_string());
-    let http = config.http_tls.as_ref().map(Acceptor::http).transpose();
-    let rpc = config.rpc_tls.as_ref().map(Acceptor::rpc).transpose();
-    Ok((http.map_err(wrong)?, rpc.map_err(wrong)?))
+fn signals(error: &io::Error) -> ServeError {
+    ServeError::new(format!("signals: {error}"))
 }
 
 fn taken(what: &str, address: SocketAddr, error: &io::Error) -> ServeError {
@@ -238,6 +236,7 @@ async fn start_raft(
     dir: &DataDir,
     identity: &Identity,
     member: Member,
+    certificates: watch::Receiver<Certificates>,
     runtime: &tokio::runtime::Handle,
 ) -> Result<Raft, ServeError> {
     let mut options = Options::new(
@@ -250,6 +249,7 @@ async fn start_raft(
     );
     options.retention = config.retention;
     options.disk = crate::disk::measure(&config.data_dir, config.disk_reserve_bytes);
+    options.certificates = certificates;
     Raft::start(options)
         .await
         .map_err(|e| ServeError::new(format!("cannot start: {e}")))

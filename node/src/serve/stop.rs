@@ -9,8 +9,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::http::Serving;
 use crate::readiness::Readiness;
 
-/// How long clients get to use a connection once more, and hear that it is the last time.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long clients get to use a connection once more, and hear that it is the last time. One of
+/// HTTP/1.1 that is idle for longer is closed while its client may be about to use it, so this is
+/// long; a node without connections does not wait for it.
+const LINGER: Duration = Duration::from_secs(5);
 /// How long requests under way may take to end after that.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -257,6 +257,8 @@ fn member(m: &MemberStatus) -> wire::Member {
         voter_wanted: m.voter || m.voter_wanted,
         draining: m.draining,
         clock_ahead_ms: m.clock_ahead_ms,
+        certificate_expires_in_seconds: m.certificate_expires_in_s.filter(|_| there),
+        certificate_refused: there.then_some(m.certificate_refused),
     }
 }
 

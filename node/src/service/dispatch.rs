@@ -1,12 +1,14 @@
 //! Where a call is served: here, or at the leader, one hop away.
 
+use std::future::pending;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use types::ids::{LogIndex, NodeId, Term};
+use types::limits::STOPPING_POLL_MS;
 use types::{Error, ErrorCode};
 
 use super::auth::AuthService;
@@ -75,11 +77,12 @@ impl Dispatcher {
         self.forwarder.in_flight()
     }
 
-    /// Serves a client's call. Always an answer; an error has the operation's shape.
-    pub async fn serve(&self, call: Call) -> Reply {
+    /// Serves a client's call. Always an answer; an error has the operation's shape. What only
+    /// waits for something to happen is answered with what there is once `stopping` is over.
+    pub async fn serve(&self, call: Call, stopping: impl Future<Output = ()>) -> Reply {
         let began = Instant::now();
         let shape = call.operation.error_shape();
-        match self.place(call).await {
+        match self.place(call, stopping).await {
             Ok(reply) => reply,
             Err(error) => Reply::error(&error, shape, began.elapsed().as_secs_f64() * 1_000.0),
         }
@@ -91,9 +94,9 @@ impl Dispatcher {
     }
 
     /// Here if possible; at the leader if that is needed.
-    async fn place(&self, call: Call) -> Result<Reply, Error> {
+    async fn place(&self, call: Call, stopping: impl Future<Output = ()>) -> Result<Reply, Error> {
         if let Operation::Consume = call.operation {
-            return self.consume(call).await;
+            return self.consume(call, stopping).await;
         }
         if let Operation::Drain = call.operation {
             return self.drain(&call).await;
@@ -130,18 +133,29 @@ impl Dispatcher {
     }
 
     /// A consume with a group claims at the leader and reads here.
-    async fn consume(&self, call: Call) -> Result<Reply, Error> {
+    async fn consume(
+        &self,
+        call: Call,
+        stopping: impl Future<Output = ()>,
+    ) -> Result<Reply, Error> {
         let topics = &self.services.topics;
         let (call, request) = topics.asked(call).await?;
         match topics.claim_wanted(&request)? {
-            None => topics.consume_alone(&call, request).await,
+            None => {
+                let read = |call: Call| {
+                    let request = request.clone();
+                    async move { topics.consume_alone(&call, request).await }
+                };
+                wait_or_stop(&call, stopping, read).await
+            }
             Some(claim) => {
                 let claim = Call {
                     operation: Operation::Claim,
                     body: claim,
                     ..call.clone()
                 };
-                let granted = self.here_or_at_leader(claim).await?;
+                let claimed = wait_or_stop(&claim, stopping, |claim| self.here_or_at_leader(claim));
+                let granted = claimed.await?;
                 if granted.status != 200 {
                     return Ok(granted);
                 }
@@ -220,7 +234,7 @@ impl Dispatcher {
         let stopped = leadership.wait_for(later).await.is_err();
         if stopped {
             // The node is stopping, and its requests with it.
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         }
     }
 
@@ -343,7 +357,7 @@ impl Release {
                 deadline: Instant::now() + GIVE_BACK_TIMEOUT,
                 ..Call::new(Operation::Release, body.into())
             };
-            let status = dispatcher.serve(call).await.status;
+            let status = dispatcher.serve(call, pending()).await.status;
             if status != 200 {
                 tracing::debug!(status, "a lease was not given back; it will run out");
             }
@@ -355,6 +369,30 @@ impl Release {
         for lease in leases {
             // Nobody waits for it.
             drop(self.give_back(lease));
+        }
+    }
+}
+
+/// Waits for what a long poll waits for. When the node stops it is asked again and waits no more:
+/// its answer is as true as ever, and there before connections are closed. What the first one may
+/// have been granted meanwhile is given back. A node that takes its time to stop is not asked again
+/// and again without a pause.
+async fn wait_or_stop<F: Future<Output = Result<Reply, Error>>>(
+    call: &Call,
+    stopping: impl Future<Output = ()>,
+    serve: impl Fn(Call) -> F,
+) -> Result<Reply, Error> {
+    let least = Instant::now() + Duration::from_millis(STOPPING_POLL_MS);
+    let stopping = async {
+        stopping.await;
+        tokio::time::sleep_until(least.into()).await;
+    };
+    tokio::select! {
+        biased;
+        served = serve(call.clone()) => served,
+        () = stopping, if call.wait_until.is_some_and(|until| until > least) => {
+            let wait_until = Some(Instant::now());
+            serve(Call { wait_until, ..call.clone() }).await
         }
     }
 }
@@ -376,8 +414,6 @@ async fn wait_for_change(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
     use raft::{Member, Options, Raft, Secret};
     use sql::Catalog;

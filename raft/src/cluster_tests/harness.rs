@@ -351,12 +351,21 @@ pub(super) async fn ask_to_join(
     nonce: [u8; 16],
     runtime: &Runtime,
 ) -> Result<Joined, crate::join::JoinError> {
+    ask_to_join_as(seed, member(address), nonce, runtime).await
+}
+
+pub(super) async fn ask_to_join_as(
+    seed: &Node,
+    member: Member,
+    nonce: [u8; 16],
+    runtime: &Runtime,
+) -> Result<Joined, crate::join::JoinError> {
     let options = JoinOptions {
         seeds: vec![seed.address.to_string()],
         secret: secret(),
         nonce,
         requested_id: None,
-        member: member(address),
+        member,
         runtime: runtime.handle().clone(),
     };
     join(options, PATIENCE).await

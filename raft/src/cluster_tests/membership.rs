@@ -2,12 +2,15 @@
 
 use openraft::async_runtime::WatchReceiver;
 use tokio::runtime::Handle;
+use types::command::APPLY_VERSION;
 
-use super::harness::{Node, PATIENCE, ask_to_join, member, patient, put, secret, three};
-use crate::join::hello;
+use super::harness::{
+    Node, PATIENCE, ask_to_join, ask_to_join_as, member, patient, put, secret, three,
+};
+use crate::join::{JoinError, hello};
 use crate::recover::StoppedNode;
 use crate::status;
-use crate::{AddMember, Fatal, InitializeError, MembershipError, StartError};
+use crate::{AddMember, Fatal, InitializeError, Member, MembershipError, StartError};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_asks_again_gets_the_same_number() {
@@ -30,6 +33,53 @@ async fn a_node_that_asks_again_gets_the_same_number() {
         .await
         .unwrap();
     assert_eq!(other.node_id, 3);
+    runtime.shutdown_background();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_is_older_than_all_members_is_not_let_in() {
+    let first = Node::first().await;
+    let second = Node::joined(&first).await;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let old = Member {
+        version: "0.0.9".into(),
+        apply_version: APPLY_VERSION - 1,
+        ..member("127.0.0.1:1".parse().unwrap())
+    };
+    let nonce = [1; 16];
+    // Through a node that does not lead, too.
+    for seed in [&first, &second] {
+        let refused = ask_to_join_as(seed, old.clone(), nonce, &runtime).await;
+        let Err(JoinError::Refused(why)) = refused else {
+            panic!("{refused:?}")
+        };
+        assert!(
+            why.contains("0.0.9") && why.contains("the members have (test)"),
+            "{why}"
+        );
+    }
+    // It was given no number.
+    let new = member(old.rpc.parse().unwrap());
+    let joined = ask_to_join_as(&first, new, nonce, &runtime).await.unwrap();
+    assert_eq!(joined.node_id, 3);
+
+    // In the middle of an upgrade, when one member still has the old build, it may come.
+    let second = Node::restarted_as(second.stop().await, APPLY_VERSION - 1).await;
+    let known = crate::metrics::wait_for(first.raft.core(), |metrics| {
+        let mut nodes = metrics.membership_config.membership().nodes();
+        nodes
+            .find(|(_, member)| member.apply_version < APPLY_VERSION)
+            .map(drop)
+    });
+    patient(known).await.unwrap();
+    let joined = ask_to_join_as(&first, old, [2; 16], &runtime)
+        .await
+        .unwrap();
+    assert_eq!(joined.node_id, 4);
+    drop(second);
     runtime.shutdown_background();
 }
 

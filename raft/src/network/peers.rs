@@ -18,9 +18,9 @@ use types::ids::NodeId;
 use types::limits::RPC_MESSAGE_MAX_BYTES;
 
 use super::addresses::Addresses;
-use crate::options::Tls;
 use crate::rpc::auth::{HandshakeRequest, HandshakeResponse, Identity, SESSION_KEY};
 use crate::rpc::path;
+use crate::tls::Tls;
 
 /// How long connecting to a node may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -66,6 +66,8 @@ struct PeersShared {
 #[derive(Clone)]
 struct Link {
     address: String,
+    /// What the connection is made with. Once it was replaced, another one is made.
+    tls: Option<Arc<Tls>>,
     channel: Channel,
 }
 
@@ -134,20 +136,21 @@ impl Peers {
     }
 
     fn channel(&self, target: NodeId, address: &str, lane: Lane) -> Result<Channel, Status> {
+        let tls = self.shared.identity.secret.tls();
         let mut channels = lock(&self.shared.channels);
         if let Some(link) = channels.get(&(target, lane))
             && link.address == address
+            && same(link.tls.as_ref(), tls.as_ref())
         {
             return Ok(link.channel.clone());
         }
-        let tls = self.shared.identity.secret.tls();
-        let scheme = tls.map_or("http", |_| "https");
+        let scheme = tls.as_ref().map_or("http", |_| "https");
         let impossible = |error: tonic::transport::Error| {
             Status::invalid_argument(format!("address {address}: {}", chain(&error)))
         };
         let mut endpoint =
             Endpoint::from_shared(format!("{scheme}://{address}")).map_err(impossible)?;
-        if let Some(tls) = tls {
+        if let Some(tls) = &tls {
             endpoint = endpoint.tls_config(client_tls(tls)).map_err(impossible)?;
         }
         let endpoint = endpoint
@@ -162,6 +165,7 @@ impl Peers {
         let channel = endpoint.connect_lazy();
         let link = Link {
             address: address.to_owned(),
+            tls,
             channel: channel.clone(),
         };
         channels.insert((target, lane), link);
@@ -357,6 +361,14 @@ impl Peer {
             .await
             .map_err(|error| self.caused(Code::Unavailable, chain(&error)))?;
         Ok(grpc)
+    }
+}
+
+fn same(one: Option<&Arc<Tls>>, other: Option<&Arc<Tls>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
     }
 }
 

@@ -212,6 +212,13 @@ pub struct StatusResponse {
     /// The free bytes below which its disk counts as full, where known.
     #[prost(uint64, optional, tag = "24")]
     pub disk_reserve_bytes: Option<u64>,
+    /// For how long the first of its certificates that ends is still good, in seconds; none: it has
+    /// none.
+    #[prost(sint64, optional, tag = "25")]
+    pub certificate_expires_in_s: Option<i64>,
+    /// The files of one of them hold something newer that cannot be used.
+    #[prost(bool, tag = "26")]
+    pub certificate_refused: bool,
 }
 
 /// A node asks another who it is; the one question answered before it belongs to a cluster.

@@ -26,7 +26,8 @@ pub async fn run(client: &Client) -> Result<(), CliError> {
     if found.is_empty() {
         writeln!(
             out,
-            "votes, reachability, lag, disks, versions and clocks are as they should be"
+            "votes, reachability, lag, disks, certificates, versions and clocks are as they should \
+             be"
         )?;
         return Ok(());
     }

@@ -14,6 +14,9 @@ const CLOCKS_APART_MAX_MS: i64 = 2_000;
 /// How much of its reserve a disk may have free and count as nearly full: time to make room before
 /// growth is refused.
 const NEARLY_FULL_RESERVES: u64 = 2;
+/// How long a certificate should be good for, in s: enough time to get another one.
+const CERTIFICATE_LEFT_MIN_S: i64 = 14 * 86_400;
+const DAY_S: f64 = 86_400.0;
 /// What to do about a disk.
 const MAKE_ROOM: &str = "delete rows, set retention or clear topics, or give it a larger disk \
                          (docs/operations.md, \"A disk is getting full\")";
@@ -73,6 +76,7 @@ pub fn findings(status: &ClusterStatus) -> Vec<Finding> {
     found.extend(status.members.iter().filter_map(disk));
     found.extend(even(status));
     found.extend(status.members.iter().flat_map(lagging_or_draining));
+    found.extend(status.members.iter().flat_map(certificates));
     found.extend(versions(status));
     found.extend(clocks(status));
     found
@@ -200,6 +204,33 @@ fn lagging_or_draining(member: &Member) -> Vec<Finding> {
             format!("node {id} was told to drain"),
             "restart it when it is to take part again, or remove it",
         ));
+    }
+    found
+}
+
+fn certificates(member: &Member) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let id = member.node_id;
+    if member.certificate_refused == Some(true) {
+        found.push(finding(
+            format!(
+                "node {id} cannot use the new files of its certificate and goes on with the old"
+            ),
+            "its log says what is wrong with them; mend them, and it takes them up by itself",
+        ));
+    }
+    let left = member.certificate_expires_in_seconds;
+    if let Some(left) = left.filter(|left| *left < CERTIFICATE_LEFT_MIN_S) {
+        let what = match left {
+            ..0 => format!("a certificate of node {id} is not valid any more"),
+            _ => format!(
+                "a certificate of node {id} ends in {:.1} days",
+                left as f64 / DAY_S
+            ),
+        };
+        let todo = "replace its files; the node takes them up by itself (docs/operations.md, \
+                    \"Certificates and secrets\")";
+        found.push(finding(what, todo));
     }
     found
 }
@@ -336,6 +367,26 @@ mod tests {
         // Without a reserve there is none to come near to.
         (nearly.disk_full, nearly.disk_reserve_bytes) = (Some(false), Some(0));
         assert_eq!(texts(&cluster(vec![voter(1), voter(2), nearly])), [""; 0]);
+    }
+
+    #[test]
+    fn certificates_that_end_soon_or_cannot_be_replaced() {
+        let mut fine = voter(1);
+        fine.certificate_expires_in_seconds = Some(CERTIFICATE_LEFT_MIN_S);
+        let mut soon = voter(2);
+        soon.certificate_expires_in_seconds = Some(129_600);
+        let mut over = voter(3);
+        over.certificate_expires_in_seconds = Some(-1);
+        over.certificate_refused = Some(true);
+        let texts = texts(&cluster(vec![fine, soon, over]));
+        assert_eq!(
+            texts,
+            [
+                "a certificate of node 2 ends in 1.5 days",
+                "node 3 cannot use the new files of its certificate and goes on with the old",
+                "a certificate of node 3 is not valid any more",
+            ]
+        );
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub fn voter(node_id: u64) -> Member {
         voter_wanted: true,
         draining: false,
         clock_ahead_ms: Some(0),
+        certificate_expires_in_seconds: None,
+        certificate_refused: Some(false),
     }
 }
 
@@ -62,6 +64,7 @@ pub fn gone(node_id: u64) -> Member {
         disk_reserve_bytes: None,
         disk_full: None,
         clock_ahead_ms: None,
+        certificate_refused: None,
         ..voter(node_id)
     }
 }

@@ -12,8 +12,8 @@ use crate::lab::{Network, Proxy};
 use crate::node::Node;
 use crate::{Api, Metrics, ROOT_PASSWORD, User, logs, wait};
 
-/// What counts as a full disk outside of the lab, in bytes. How much room there is on the machine is
-/// not what is tested there.
+/// What counts as a full disk outside of the lab, in bytes. How much room there is on the machine
+/// is not what is tested there.
 const MACHINES_RESERVE_BYTES: &str = "67108864";
 /// How long all nodes may take to become voters that know their leader.
 const JOIN_MAX: Duration = Duration::from_secs(60);

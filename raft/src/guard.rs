@@ -123,18 +123,17 @@ struct Comparison {
 
 impl Guard {
     pub fn new(
-        own: Arc<Own>,
-        peers: Peers,
-        batcher: Batcher,
-        changes: Arc<Changes>,
-        findings: Arc<Findings>,
+        own: &Arc<Own>,
+        peers: &Peers,
+        batcher: &Batcher,
+        findings: &Arc<Findings>,
     ) -> Guard {
         Guard {
-            own,
-            peers,
-            batcher,
-            changes,
-            findings,
+            own: Arc::clone(own),
+            peers: peers.clone(),
+            batcher: batcher.clone(),
+            changes: Arc::clone(&own.changes),
+            findings: Arc::clone(findings),
             disks: BTreeMap::new(),
             stuck: None,
             comparison: None,

@@ -159,12 +159,8 @@ impl Raft {
         let batcher = Batcher::start(node_id, core.clone(), clock.clone(), leadership.clone());
         let reads = ReadIndex::start(core.clone(), peers.clone(), leadership.clone());
         let silence_max = 2 * timing.election_max;
-        let changes = Arc::new(Changes::new(
-            core.clone(),
-            batcher.clone(),
-            peers.clone(),
-            silence_max,
-        ));
+        let changes = Changes::new(core.clone(), batcher.clone(), peers.clone(), silence_max);
+        let changes = Arc::new(changes);
         let own = Arc::new(Own {
             core: core.clone(),
             store: store.clone(),
@@ -175,13 +171,7 @@ impl Raft {
             changes: changes.clone(),
         });
         let findings = Arc::new(Findings::default());
-        let guard = Guard::new(
-            own.clone(),
-            peers.clone(),
-            batcher.clone(),
-            changes.clone(),
-            findings.clone(),
-        );
+        let guard = Guard::new(&own, &peers, &batcher, &findings);
         let log_care = compaction::look_after_log(core.clone(), log.clone(), disk, retention);
         let tasks = vec![
             following,

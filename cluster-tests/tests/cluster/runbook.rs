@@ -22,7 +22,7 @@ async fn done(cluster: &Cluster, words: &str) -> String {
 
 #[tokio::test]
 async fn a_copy_is_added_gets_a_vote_leads_and_is_removed_by_commands() {
-    let mut cluster = Cluster::start(3).await;
+    let cluster = Cluster::start(3).await;
     let through = cluster.nodes()[0].rpc.to_string();
     let secret = vec![(
         "DUET_CLUSTER_SECRET".to_owned(),

@@ -100,8 +100,11 @@ mod tests {
         // Up to 2049 written in one form, later in another.
         let (soon, late) = (until(2031, 5, 17), until(2151, 1, 2));
         let soon_s = seconds(2031, 5, 17);
-        assert_eq!(not_after_s(&[soon.clone()]), Some(soon_s));
-        assert_eq!(not_after_s(&[late.clone()]), Some(seconds(2151, 1, 2)));
+        assert_eq!(not_after_s(std::slice::from_ref(&soon)), Some(soon_s));
+        assert_eq!(
+            not_after_s(std::slice::from_ref(&late)),
+            Some(seconds(2151, 1, 2))
+        );
         assert_eq!(not_after_s(&[late, soon]), Some(soon_s));
         assert_eq!(not_after_s(&[]), None);
     }

@@ -133,8 +133,8 @@ async fn promote(client: &Client, learner: &Member) -> Result<(), CliError> {
 }
 
 /// The member that takes the old one's place, as far as it has joined: the one named; the only
-/// learner that is to vote; or, where a joiner has got its vote already and so made the number of voters even, the
-/// last one that joined.
+/// learner that is to vote; or, where a joiner has got its vote already and so made the number of
+/// voters even, the last one that joined.
 fn successor<'a>(
     status: &'a ClusterStatus,
     args: &ReplaceArgs,

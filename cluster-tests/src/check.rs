@@ -33,14 +33,14 @@ pub type Topic = Vec<Vec<Value>>;
 /// Columns of a row that its message must repeat.
 const COLUMNS: [&str; 4] = ["id", "writer", "seq", "note"];
 
-/// What is wrong; nothing if all promises hold.
+/// What is wrong, each with the promise that it breaks in front; nothing if all promises hold.
 pub fn violations(ops: &[Op], rows: &[Value], topics: &[Topic]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut table: BTreeMap<&str, &Value> = BTreeMap::new();
     for row in rows {
         let id = row["id"].as_str().unwrap_or_default();
         if table.insert(id, row).is_some() {
-            wrong.push(format!("row {id} is there twice"));
+            wrong.push(format!("rows: {id} is there twice"));
         }
     }
     fates(ops, &table, &mut wrong);
@@ -71,20 +71,20 @@ fn fates(ops: &[Op], table: &BTreeMap<&str, &Value>, wrong: &mut Vec<String>) {
             .iter()
             .filter(|id| table.contains_key(id.as_str()))
             .count();
-        let holds = match op.fate {
-            Fate::Present => there == op.ids.len(),
-            Fate::Absent => there == 0,
-            Fate::AllOrNothing => there == 0 || there == op.ids.len(),
+        let (promise, holds) = match op.fate {
+            Fate::Present => ("durability", there == op.ids.len()),
+            Fate::Absent => ("honesty", there == 0),
+            Fate::AllOrNothing => ("atomicity", there == 0 || there == op.ids.len()),
         };
         if !holds {
             wrong.push(format!(
-                "{op:?}: {there} of {} rows are there",
+                "{promise}: {op:?}: {there} of {} rows are there",
                 op.ids.len()
             ));
         }
     }
     for id in table.keys().filter(|id| !known.contains(**id)) {
-        wrong.push(format!("row {id} was written by nobody"));
+        wrong.push(format!("honesty: row {id} was written by nobody"));
     }
 }
 
@@ -94,14 +94,16 @@ fn order(name: &str, messages: &[Value], wrong: &mut Vec<String>) {
     for (expected, message) in (0_u64..).zip(messages) {
         if message["offset"] != expected {
             wrong.push(format!(
-                "{name}: offset {} where {expected} must be",
+                "order: {name}: offset {} where {expected} must be",
                 message["offset"]
             ));
             return;
         }
         if let Some(index) = message["index"].as_u64() {
             if index < last_index {
-                wrong.push(format!("{name}: offset {expected} is out of commit order"));
+                wrong.push(format!(
+                    "order: {name}: offset {expected} is out of commit order"
+                ));
             }
             last_index = index;
         }
@@ -114,30 +116,30 @@ fn pairs(name: &str, messages: &[Value], table: &BTreeMap<&str, &Value>, wrong: 
     for message in messages {
         let key = message["key"].as_str().unwrap_or_default();
         if !seen.insert(key) {
-            wrong.push(format!("{name}: row {key} has two messages"));
+            wrong.push(format!("pair: {name}: row {key} has two messages"));
         }
         if message["op"] != "Insert" {
             wrong.push(format!(
-                "{name}: the message of {key} says {}",
+                "pair: {name}: the message of {key} says {}",
                 message["op"]
             ));
         }
         let Some(row) = table.get(key) else {
-            wrong.push(format!("{name}: a message without its row {key}"));
+            wrong.push(format!("pair: {name}: a message without its row {key}"));
             continue;
         };
         let payload = payload(message);
         for column in COLUMNS {
             if payload[column] != row[column] {
                 wrong.push(format!(
-                    "{name}: {column} of {key} is {} in the row and {} in its message",
+                    "pair: {name}: {column} of {key} is {} in the row and {} in its message",
                     row[column], payload[column]
                 ));
             }
         }
     }
     for id in table.keys().filter(|id| !seen.contains(**id)) {
-        wrong.push(format!("{name}: row {id} without its message"));
+        wrong.push(format!("pair: {name}: row {id} without its message"));
     }
 }
 

@@ -128,6 +128,14 @@ impl Node {
         Some(std::fs::read(path).expect("the authorities can be read"))
     }
 
+    /// Gives it one more environment variable from its next start on, or takes that away again.
+    pub fn set_variable(&mut self, name: &str, value: Option<&str>) {
+        self.env.retain(|(known, _)| known != name);
+        if let Some(value) = value {
+            self.env.push((name.to_owned(), value.to_owned()));
+        }
+    }
+
     fn variable(&self, wanted: &str) -> Option<&str> {
         let found = self.env.iter().find(|(name, _)| name == wanted);
         found.map(|(_, value)| value.as_str())

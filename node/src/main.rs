@@ -58,6 +58,11 @@ fn main() -> ExitCode {
         Command::Serve(args) => match Config::resolve(*args) {
             Ok(config) => {
                 logging::start(&config.log, config.log_format);
+                #[cfg(feature = "planted")]
+                if let Err(error) = plant() {
+                    eprintln!("duet: {error}");
+                    return ExitCode::from(2);
+                }
                 serve::run(config)
             }
             Err(error) => {
@@ -79,6 +84,14 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// Plants what the environment names.
+#[cfg(feature = "planted")]
+fn plant() -> Result<(), String> {
+    let value = |name| std::env::var(name).ok();
+    let (bug, crash) = (value("DUET_PLANTED"), value("DUET_CRASH"));
+    types::planted::plant(bug.as_deref(), crash.as_deref())
 }
 
 fn completions(shell: clap_complete::Shell) -> ExitCode {

@@ -328,6 +328,8 @@ impl Raft {
     /// This node's state as of now.
     pub fn snapshot(&self) -> StateView {
         let (applied, state) = self.inner.store.snapshot();
+        #[cfg(feature = "planted")]
+        let state = crate::planted::with_uncommitted(&self.inner.log, applied, state);
         StateView { applied, state }
     }
 

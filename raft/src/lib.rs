@@ -27,6 +27,8 @@ mod metrics;
 pub mod network;
 mod observe;
 mod options;
+#[cfg(feature = "planted")]
+mod planted;
 mod read_index;
 pub mod recover;
 pub mod rpc;

@@ -11,6 +11,7 @@ pub mod ids;
 pub mod limits;
 pub mod outcome;
 pub mod partition;
+pub mod planted;
 pub mod row;
 pub mod schema;
 pub mod value;

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use crate::cargo::Workspace;
+use crate::test::Pinned;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -27,6 +28,8 @@ usage: cargo xtask COMMAND
   chaos [ARGS]          build, then break a cluster under load and check every promise (needs root);
                         --minutes N, --seed S, --faults F1,F2-power-all, --workloads W2,
                         --nodes N, --history FILE, --plan
+  planted [ARGS]        plant bugs, and see that the check meant for each notices it (needs root);
+                        --bugs NAME,NAME, --list, --no-control
   readme                run the commands of README.md's flow against a cluster, as written
   verify                formatting, lints and tidy; changes nothing
   fix                   format, and apply what clippy can mend by itself
@@ -62,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &str, args: &[String]) -> Result<()> {
-    let takes_args = matches!(command, "demo" | "test" | "chaos");
+    let takes_args = matches!(command, "demo" | "test" | "chaos" | "planted");
     if !takes_args && !args.is_empty() {
         return Err(Usage(format!("`{command}` takes no arguments")).into());
     }
@@ -81,6 +84,11 @@ fn run(command: &str, args: &[String]) -> Result<()> {
             setup::ensure()?;
             setup::ensure_lab()?;
             chaos(&workspace, args)?;
+        }
+        "planted" => {
+            setup::ensure()?;
+            setup::ensure_lab()?;
+            planted(&workspace, args)?;
         }
         "readme" => {
             setup::ensure()?;
@@ -138,6 +146,18 @@ fn chaos(workspace: &Workspace, args: &[String]) -> Result<()> {
     let mut chaos = std::process::Command::new(workspace.bin_dir().join("chaos"));
     chaos.args(args).env("DUET_BIN", workspace.duet()?);
     Err(anyhow::Error::new(chaos.exec()).context("cannot start chaos"))
+}
+
+/// Runs the cases of planted bugs. The server with the bugs gets a name of its own, and the usual one
+/// is built again, so that nothing else starts it.
+fn planted(workspace: &Workspace, args: &[String]) -> Result<()> {
+    let packages = ["--package", "node", "--package", "cluster-tests"];
+    let with_bugs = [&packages[..], &["--features", "node/planted"]].concat();
+    workspace.build("build", &with_bugs)?;
+    let duet = Pinned::new(&workspace.duet()?, workspace.bin_dir())?;
+    workspace.build("build", &packages)?;
+    let mut cases = std::process::Command::new(workspace.bin_dir().join("planted"));
+    cargo::run(cases.args(args).env("DUET_BIN", duet.path()))
 }
 
 /// Runs every check even after one failed: one run tells all there is to mend.

@@ -166,14 +166,18 @@ impl std::fmt::Display for Tally {
 
 /// A second name for the binary under test, so that a build beside a running test does not change
 /// what the test starts next.
-struct Pinned {
+pub struct Pinned {
     path: PathBuf,
 }
 
 impl Pinned {
     const PREFIX: &str = "duet-under-test-";
 
-    fn new(binary: &Path, dir: &Path) -> Result<Pinned> {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn new(binary: &Path, dir: &Path) -> Result<Pinned> {
         Pinned::remove_left_over(dir)?;
         let path = dir.join(format!("{}{}", Pinned::PREFIX, std::process::id()));
         fs::hard_link(binary, &path)

@@ -16,6 +16,7 @@ pub mod history;
 pub mod pairs;
 pub mod pauses;
 pub mod plan;
+pub mod planted;
 pub mod report;
 pub mod runner;
 pub mod wgl;

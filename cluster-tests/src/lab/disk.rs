@@ -42,6 +42,11 @@ impl Disk {
         &self.mount
     }
 
+    /// Puts on the disk all that was written to it so far.
+    pub fn sync(&self) {
+        run("sync", &["--file-system", self.mount_text()]);
+    }
+
     /// Cuts the power: what was not synced is gone, and every later access fails. The process that
     /// uses it has to be killed, then [`Disk::power_on`].
     pub fn cut_power(&self) {

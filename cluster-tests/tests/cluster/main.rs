@@ -8,6 +8,7 @@ mod ack_repeats;
 mod addresses;
 mod bad_input;
 mod consume_answers;
+mod controls;
 mod crash;
 mod deploy;
 mod digests;

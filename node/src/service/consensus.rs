@@ -9,6 +9,7 @@ use storage::Snapshot;
 use types::command::Envelope;
 use types::ids::{LogIndex, Term};
 use types::outcome::Outcome;
+use types::planted::{self, Bug};
 use types::{Error, ErrorCode};
 
 use super::call::{Call, Failure};
@@ -136,6 +137,10 @@ impl Consensus {
             }
             Ok(Err(ProposeError::Unknown)) => Err(Failure::Lost(lost())),
             Ok(Err(ProposeError::Stopped(_))) => Err(stopping().into()),
+            // It may still be committed, and must not be called a failure.
+            Err(_) if planted::has(Bug::TimeoutIsFailure) => {
+                Err(Failure::Error(self.outcome_too_late()))
+            }
             Err(_) => Err(Failure::Error(self.outcome_too_late().maybe_applied())),
         }
     }
@@ -157,6 +162,10 @@ impl Consensus {
         let Some(after) = call.lost_after else {
             return Ok(());
         };
+        // What happened already happens once more.
+        if planted::has(Bug::BlindRetry) {
+            return Ok(());
+        }
         // Ready to plan: all that an earlier leader proposed and that will ever count is applied.
         self.planning_view_for(call)
             .await

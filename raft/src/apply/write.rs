@@ -4,6 +4,7 @@ use storage::{Batch, KeyRange};
 use types::command::{Change, Write};
 use types::ids::Version;
 use types::outcome::{AppendedRange, CommandResult};
+use types::planted;
 
 use super::Place;
 
@@ -18,7 +19,10 @@ pub(super) fn run(
         batch.delete_range(KeyRange::new(range.start.as_ref(), range.end.as_ref()));
     }
     let mut appended = Vec::new();
-    for change in &write.changes {
+    let count = write.changes.len();
+    for at in 0..count {
+        // In their order, or offsets would differ from node to node.
+        let change = &write.changes[planted::place(at, count)];
         apply_change(batch, place, change, &mut appended)?;
     }
     Ok(CommandResult::Written(appended))

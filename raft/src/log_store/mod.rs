@@ -37,6 +37,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use types::histogram::{COUNTS, DURATIONS_NS, Distribution, Histogram};
 use types::ids::LogIndex;
 use types::limits::{APPLY_RUN_MAX_BYTES, LOG_WRITER_QUEUE_MAX, REPLICATION_READ_MAX_BYTES};
+use types::planted::{self, CrashPoint};
 
 use self::marker::MarkerKeeper;
 use self::memory::LogMemory;
@@ -247,10 +248,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             .memory()
             .append(&entries)
             .map_err(io::Error::other)?;
+        planted::crash_at(CrashPoint::BeforeAppend);
         place.send(Write::Append {
             entries,
             flushed: callback,
         });
+        planted::crash_at(CrashPoint::AfterAppend);
         Ok(())
     }
 
@@ -421,6 +424,13 @@ fn half_open(range: &impl RangeBounds<u64>) -> (u64, u64) {
 }
 
 impl LogHandle {
+    /// The entries after `index` that are in memory, committed or not.
+    #[cfg(feature = "planted")]
+    pub(crate) fn entries_after(&self, index: LogIndex) -> Vec<LogEntry> {
+        let memory = self.shared.memory();
+        memory.plan(index + 1, u64::MAX, usize::MAX).tail
+    }
+
     /// The first index that is not durable on this node; everything before it is. The channel
     /// closes when the log's writer ends, which it does with the store or with a failed write.
     pub fn durable_end(&self) -> watch::Receiver<LogIndex> {

@@ -14,6 +14,7 @@ use storage::{Durability, Op};
 use tokio::sync::{mpsc, oneshot, watch};
 use types::ids::{LogIndex, Term};
 use types::limits::LOG_WRITE_GROUP_MAX_BYTES;
+use types::planted::{self, Bug, CrashPoint};
 
 use super::Shared;
 use super::marker::MarkerKeeper;
@@ -43,6 +44,9 @@ pub(super) enum Write {
         done: Done,
     },
 }
+
+/// How long a write takes where [`Bug::CallbackBeforeSync`] does not wait for it.
+const SLOW_DISK: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Tells who waits for a write how it went.
 pub(super) type Done = oneshot::Sender<io::Result<()>>;
@@ -105,16 +109,19 @@ impl Writer {
                 vote_term: self.vote_term,
                 ..Group::default()
             };
-            if let Err(error) = self
-                .collect(write, &mut group)
-                .and_then(|()| self.write(&group))
-            {
+            let collected = self.collect(write, &mut group);
+            if planted::has(Bug::CallbackBeforeSync) {
+                // What is told here is gone after a loss of power.
+                self.publish(&group);
+                tell(&mut group);
+                std::thread::sleep(SLOW_DISK);
+            }
+            if let Err(error) = collected.and_then(|()| self.write(&group)) {
                 return self.fail(error, group.waiters);
             }
+            planted::crash_at(CrashPoint::AfterSync);
             self.publish(&group);
-            for waiter in group.waiters {
-                waiter.complete(Ok(()));
-            }
+            tell(&mut group);
         }
     }
 
@@ -151,6 +158,7 @@ impl Writer {
                     .ops
                     .push(put(keys::committed(), records::encode_position(&id)));
                 self.committed = Some(id);
+                planted::crash_at(CrashPoint::BeforeCommitted);
             }
             self.committed_next = newest.filter(|id| !durable(id));
         }
@@ -184,6 +192,7 @@ impl Writer {
                 if start < end {
                     // The marker never promises more than the log holds, not for a moment.
                     self.marker.lower(last)?;
+                    planted::crash_at(CrashPoint::MidTruncate);
                     group.ops.push(Op::DeleteRange {
                         range: keys::entries(start, end),
                     });
@@ -192,6 +201,7 @@ impl Writer {
                 }
             }
             Write::Purge { first, upto, done } => {
+                planted::crash_at(CrashPoint::MidPurge);
                 group.waiters.push(Waiter::Done(done));
                 group
                     .ops
@@ -213,7 +223,8 @@ impl Writer {
             return Ok(());
         }
         let started = Instant::now();
-        self.shared.engine.write(&group.ops, Durability::Synced)?;
+        planted::crash_at(CrashPoint::BeforeSync);
+        self.shared.engine.write(&group.ops, durability(group))?;
         self.shared
             .counters
             .add_write(group.entries, group.bytes as u64, started.elapsed());
@@ -256,6 +267,23 @@ impl Writer {
             waiter.complete(Err(shared.failure()));
         }
     }
+}
+
+/// Tells everybody who waits that their writes are on the disk.
+fn tell(group: &mut Group) {
+    for waiter in group.waiters.drain(..) {
+        waiter.complete(Ok(()));
+    }
+}
+
+/// Everything in the log is synced before anybody is told of it.
+fn durability(group: &Group) -> Durability {
+    let only_votes = group.entries == 0;
+    // Either forgets, with the power, what others were told.
+    if planted::has(Bug::AckBeforeSync) || (only_votes && planted::has(Bug::VoteNotSynced)) {
+        return Durability::Flushed;
+    }
+    Durability::Synced
 }
 
 fn put(key: Vec<u8>, value: Vec<u8>) -> Op {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use storage::Engine;
+use types::planted::{self, CrashPoint};
 
 use super::manifest::Manifest;
 use super::receiver::PartialSlot;
@@ -94,6 +95,7 @@ impl SnapshotStore {
             .as_ref()
             .map(|snapshot| (snapshot.path(), snapshot.manifest()));
         let manifest = Manifest::describe(&path, &meta, previous)?;
+        planted::crash_at(CrashPoint::MidBuild);
         manifest.write(&path)?;
         sync_dir(&path)?;
         let snapshot = self.publish(&path, manifest)?;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::{fs, io};
 
-use storage::{Durability, Op, Snapshot};
+use storage::{Op, Snapshot};
 use tokio::sync::watch;
 use types::ids::LogIndex;
+use types::planted::{self, CrashPoint};
 
 use super::applied::AppliedState;
 use super::digests::Digests;
@@ -197,7 +198,10 @@ impl StateStore {
     /// Writes a run's effects and `applied`, its end, in one step, and shows them to readers.
     pub(super) fn commit(&self, ops: &[Op], applied: AppliedState) -> storage::Result<()> {
         let generation = self.read(|current| Arc::clone(&current.generation));
-        generation.engine.write(ops, Durability::Flushed)?;
+        #[cfg(not(feature = "planted"))]
+        generation.engine.write(ops, storage::Durability::Flushed)?;
+        #[cfg(feature = "planted")]
+        crate::planted::write(generation.engine.as_ref(), ops)?;
         self.show(Current::at(generation, applied));
         Ok(())
     }
@@ -215,6 +219,8 @@ impl StateStore {
         let old = self.read(|current| Arc::clone(&current.generation));
         let generation =
             Generation::from_snapshot(&self.dir, old.number + 1, snapshot, &self.open)?;
+        #[cfg(feature = "planted")]
+        crate::planted::leave_out(generation.engine.as_ref())?;
         let current = Current::of(generation)?;
         if current.applied.last != meta.last_log_id
             || current.applied.membership != meta.last_membership
@@ -223,7 +229,9 @@ impl StateStore {
             return Err(SnapshotError::Damaged(what));
         }
         self.snapshots.adopt(snapshot)?;
+        planted::crash_at(CrashPoint::MidInstall);
         current.generation.point_to(&self.dir)?;
+        planted::crash_at(CrashPoint::AfterInstall);
         self.show(current);
         old.replaced();
         Ok(())

@@ -8,6 +8,7 @@ use types::limits::{
     LOG_BLOCK_CACHE_BYTES, LOG_MEMTABLE_BYTES, STATE_BLOCK_CACHE_BYTES, STATE_MEMTABLE_BYTES,
     STORAGE_INFO_LOG_BYTES, STORAGE_SYNC_BYTES,
 };
+use types::planted::{self, Bug};
 
 use super::Role;
 use crate::keys::Family;
@@ -32,6 +33,9 @@ pub(super) fn database(role: Role) -> Options {
             // Point in time, the default, opens silently without what follows a flipped bit.
             // This mode forgives only a torn record at the end, which nobody was told about.
             options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+            if planted::has(Bug::PointInTimeRecovery) {
+                options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+            }
             // A missing or short WAL that was closed is noticed. One still open is not: hence
             // `crate::marker`.
             options.set_track_and_verify_wals_in_manifest(true);

@@ -7,6 +7,7 @@ use types::command::Ack;
 use types::ids::Offset;
 use types::limits;
 use types::outcome::CommandResult;
+use types::planted::{self, Bug};
 
 use super::lease::{self, Lease, LeaseId, Request};
 use super::partition::Partition;
@@ -40,9 +41,12 @@ pub fn ack(
         Some(upto) => cumulative(batch, at, command, upto),
         None => by_lease(batch, at, command),
     };
-    settle(cursor.map(|cursor| CommandResult::Acknowledged {
-        committed: cursor.committed,
-    }))
+    let committed = match cursor {
+        // Somebody else has the messages now, and does them too.
+        Err(Stop::Refused(_)) if planted::has(Bug::LostLeaseAccepted) => Ok(0),
+        cursor => cursor.map(|cursor| cursor.committed),
+    };
+    settle(committed.map(|committed| CommandResult::Acknowledged { committed }))
 }
 
 fn by_lease(batch: &mut Batch, at: ApplyContext, command: &Ack) -> Result<Cursor, Stop> {

@@ -5,6 +5,7 @@
 
 mod docs;
 mod graph;
+mod planted;
 mod text;
 
 use std::path::Path;
@@ -95,6 +96,7 @@ pub fn run(root: &Path) -> Result<()> {
     let mut findings: Vec<Finding> = files.iter().flat_map(text::check).collect();
     findings.extend(graph::check(&files));
     findings.extend(docs::check(&files));
+    findings.extend(planted::check(&files));
     for finding in &findings {
         println!("{finding}");
     }

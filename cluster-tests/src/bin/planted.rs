@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use cluster_tests::chaos::planted::{CASES, Case};
+use cluster_tests::chaos::planted::{CASES, Case, points};
 use cluster_tests::lab;
 use tokio::task::LocalSet;
 
@@ -17,6 +17,9 @@ struct Arguments {
     /// Print the bugs, the scenes and the checks, and do nothing
     #[arg(long)]
     list: bool,
+    /// Instead of bugs: let processes end at points of the code, and see that all is well afterwards
+    #[arg(long)]
+    points: bool,
     /// Do not play the scenes without the bugs
     #[arg(long)]
     no_control: bool,
@@ -51,6 +54,10 @@ fn main() -> ExitCode {
         .enable_all()
         .build();
     let runtime = runtime.expect("a runtime can be made");
+    if arguments.points {
+        let tell = |point| eprintln!("planted: {point}");
+        return report(runtime.block_on(points::all(tell)));
+    }
     let mut outcomes = Vec::new();
     for case in cases {
         let local = LocalSet::new();
@@ -65,6 +72,19 @@ fn main() -> ExitCode {
         outcomes.len()
     );
     if good == outcomes.len() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// What came of processes that ended at points of the code.
+fn report((wrong, crashes): (Vec<String>, u32)) -> ExitCode {
+    for objection in &wrong {
+        println!("VIOLATION: {objection}");
+    }
+    println!("{crashes} processes ended, {} violations", wrong.len());
+    if wrong.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

@@ -8,6 +8,7 @@
 mod crashes;
 mod examine;
 mod groups;
+pub mod points;
 mod power;
 mod reads;
 mod retries;
@@ -115,7 +116,7 @@ pub const CASES: [Case; 14] = [
     },
     Case {
         bug: "vote-not-synced",
-        scene: "F4 isolate all, F2 power of all",
+        scene: "F16 a leader ends at once, F2 power of its voter",
         checks: &["votes"],
         play: |scene| Box::pin(votes::forgotten(scene)),
     },

@@ -32,7 +32,12 @@ impl Scene {
 
     /// Three nodes with disks and a network of their own.
     pub(super) async fn lab(self) -> Cluster {
-        Cluster::start_in_lab(NODES, DISK_MIB, &self.variables(&[])).await
+        self.lab_with(&[]).await
+    }
+
+    /// The same, with more environment variables.
+    pub(super) async fn lab_with(self, more: &[(&str, &str)]) -> Cluster {
+        Cluster::start_in_lab(NODES, DISK_MIB, &self.variables(more)).await
     }
 
     /// Three nodes on this machine's own.

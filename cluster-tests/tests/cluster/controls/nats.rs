@@ -27,10 +27,11 @@ async fn nats_loses_what_it_acknowledged_when_all_lose_their_power() {
     start(&mut machines);
     let stream = json!({
         "name": "CONTROL", "subjects": ["control"], "num_replicas": 3, "storage": "file",
-    });
+    })
+    .to_string();
     wait::until("there is a stream", READY_MAX, async || {
         let mut nats = Nats::connect(&machines.address(0, CLIENT)).await?;
-        let answer = nats.ask("$JS.API.STREAM.CREATE.CONTROL", &stream.to_string());
+        let answer = nats.ask("$JS.API.STREAM.CREATE.CONTROL", &stream);
         answer.await?["config"].is_object().then_some(())
     })
     .await;

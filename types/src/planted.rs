@@ -2,8 +2,9 @@
 //! process ends, to see that what it leaves is good.
 //!
 //! They are there only with the feature `planted`, which no release build can have. Without it
-//! [`has`] is always false, [`crash_at`] does nothing, and no name of any of them is in the program.
-//! With it the process says once what it is to do ([`plant`]): at most one bug, at most one point.
+//! [`has`] is always false, [`crash_at`] does nothing, and no name of any of them is in the
+//! program. With it the process says once what it is to do (`plant`): at most one bug, at most one
+//! point.
 
 #[cfg(all(feature = "planted", not(debug_assertions)))]
 compile_error!("the feature `planted` plants bugs: no release build may have it");

@@ -148,8 +148,8 @@ fn chaos(workspace: &Workspace, args: &[String]) -> Result<()> {
     Err(anyhow::Error::new(chaos.exec()).context("cannot start chaos"))
 }
 
-/// Runs the cases of planted bugs. The server with the bugs gets a name of its own, and the usual one
-/// is built again, so that nothing else starts it.
+/// Runs the cases of planted bugs. The server with the bugs gets a name of its own, and the usual
+/// one is built again, so that nothing else starts it.
 fn planted(workspace: &Workspace, args: &[String]) -> Result<()> {
     let packages = ["--package", "node", "--package", "cluster-tests"];
     let with_bugs = [&packages[..], &["--features", "node/planted"]].concat();

@@ -1,5 +1,5 @@
-//! `cargo xtask planted`: bugs planted in the server, and whether the checks notice. Exit code 0: the
-//! check meant for each of them objected, and none did without them; 1: not so.
+//! `cargo xtask planted`: bugs planted in the server, and whether the checks notice. Exit code 0:
+//! the check meant for each of them objected, and none did without them; 1: not so.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ struct Arguments {
     /// Print the bugs, the scenes and the checks, and do nothing
     #[arg(long)]
     list: bool,
-    /// Instead of bugs: let processes end at points of the code, and see that all is well afterwards
+    /// Instead of bugs: let processes end at points of the code, and see that all is well then
     #[arg(long)]
     points: bool,
     /// Do not play the scenes without the bugs

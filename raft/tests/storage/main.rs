@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod apply;
+mod crash_points;
 mod history;
 mod install;
 mod log_model;

@@ -26,6 +26,11 @@ pub use scene::Scene;
 /// How long a case may go on until its check objects.
 const CATCH_MAX: Duration = Duration::from_secs(300);
 
+/// After how many scenes that could not be played to their end none is begun any more.
+const PANICS_MAX: u32 = 3;
+/// What the objection of such a scene begins with.
+const PANIC: &str = "panic";
+
 type Played = Pin<Box<dyn Future<Output = Vec<String>>>>;
 
 /// A planted bug, and how it must be noticed.
@@ -175,14 +180,21 @@ impl Case {
             wrong: Vec::new(),
         };
         let begun = Instant::now();
-        while outcome.caught.is_none() && begun.elapsed() < CATCH_MAX {
+        let mut panics = 0;
+        while outcome.caught.is_none() && panics < PANICS_MAX && begun.elapsed() < CATCH_MAX {
             let objections = self.played(Scene::with(self.bug)).await;
             let named = |text: &&String| self.checks.iter().any(|check| text.starts_with(check));
             outcome.caught = objections
                 .iter()
                 .find(named)
                 .map(|objection| (objection.clone(), begun.elapsed()));
-            tell(format!("{}: {} objections", self.bug, objections.len()));
+            panics += u32::from(objections.iter().any(|text| text.starts_with(PANIC)));
+            let first = objections
+                .first()
+                .map(|text| text.chars().take(200).collect());
+            let first: String = first.unwrap_or_default();
+            let (bug, count) = (self.bug, objections.len());
+            tell(format!("{bug}: {count} objections {first}"));
             outcome.wrong = objections;
         }
         if outcome.caught.is_some() {
@@ -204,7 +216,7 @@ impl Case {
                 let panic = error.into_panic();
                 let said = panic.downcast_ref::<String>().cloned();
                 let said = said.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-                vec![format!("panic: {}", said.unwrap_or_default())]
+                vec![format!("{PANIC}: {}", said.unwrap_or_default())]
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::load::Load;
 
 const VARIABLE: &str = "DUET_CRASH";
 /// So few entries are kept that a node which was away for a moment needs a snapshot.
-const KEEP: (&str, &str) = ("DUET_LOG_KEEP_ENTRIES", "20");
+const KEEP: (&str, &str) = ("DUET_LOG_KEEP_ENTRIES", "100");
 /// At which passes the process ends.
 const PASSES: [u32; 3] = [1, 6, 25];
 /// How long it may take to get there.
@@ -17,7 +17,7 @@ const CRASH_MAX: Duration = Duration::from_secs(40);
 /// How long a leader is cut off: others are elected, and it keeps what it must give up again.
 const CUT: Duration = Duration::from_secs(4);
 /// Writes that a node misses so that it needs a snapshot.
-const MISSED: u64 = 60;
+const MISSED: u64 = 500;
 
 /// What brings a process to a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

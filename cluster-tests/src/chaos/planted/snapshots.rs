@@ -10,8 +10,8 @@ use super::{Scene, examine};
 use crate::{Cluster, Metrics, User, wait};
 
 /// So few entries are kept that a node which misses [`WRITES`] needs a snapshot.
-const KEEP: (&str, &str) = ("DUET_LOG_KEEP_ENTRIES", "20");
-const WRITES: u32 = 120;
+const KEEP: (&str, &str) = ("DUET_LOG_KEEP_ENTRIES", "100");
+const WRITES: u32 = 300;
 /// Who was away.
 const AWAY: usize = 2;
 /// Keys that are used twice.
@@ -127,7 +127,10 @@ async fn away(cluster: &mut Cluster, root: &User) -> u64 {
 
 /// Has the node that was away got a snapshot? A scene in which it has not shows nothing.
 async fn installed(cluster: &Cluster, root: &User) -> Vec<String> {
-    let text = root.api().text(&cluster.urls()[AWAY], "/metrics").await;
+    let text = root
+        .api()
+        .try_text_from(&cluster.urls()[AWAY], "/metrics")
+        .await;
     let metrics = text.and_then(|text| Metrics::parse(&text).ok());
     let count = metrics.and_then(|metrics| metrics.find("duet_raft_snapshots_installed_total"));
     match count {

@@ -2,8 +2,8 @@
 //! NATS JetStream, which syncs its files every two minutes unless told otherwise, must lose what it
 //! acknowledged; etcd, which syncs before it answers, must lose nothing.
 //!
-//! Nothing is installed here: where a server is missing (Debian and Ubuntu have them as `nats-server`
-//! and `etcd-server`) the test says so and shows nothing.
+//! Nothing is installed here: where a server is missing (Debian and Ubuntu have them as
+//! `nats-server` and `etcd-server`) the test says so and shows nothing.
 
 mod etcd;
 mod nats;

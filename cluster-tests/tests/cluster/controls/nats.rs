@@ -60,7 +60,7 @@ fn start(machines: &mut Machines) {
     let mut routes = String::new();
     for host in 0..NODES {
         let address = machines.address(host, ROUTES);
-        write!(routes, "nats-route://{address}\n").unwrap();
+        writeln!(routes, "nats-route://{address}").unwrap();
     }
     for host in 0..NODES {
         let disk = machines.disk(host).to_owned();

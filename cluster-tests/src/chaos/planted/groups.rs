@@ -10,7 +10,7 @@ const WORK: Duration = Duration::from_secs(20);
 pub(super) async fn slow_members(scene: Scene) -> Vec<String> {
     let cluster = scene.plain(&[]).await;
     let root = cluster.root().await;
-    let groups = scene::start("W2", &cluster, &root).await;
+    let groups = scene::start("W2-groups", &cluster, &root).await;
     reads::hold(WORK).await;
     let verdict = groups.finish(&cluster, &root).await;
     examine::end(cluster, verdict.violations)

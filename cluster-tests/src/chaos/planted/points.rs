@@ -55,7 +55,7 @@ pub async fn all(mut tell: impl FnMut(String)) -> (Vec<String>, u32) {
     let mut cluster = Scene::clean().lab_with(&[KEEP]).await;
     let root = cluster.root().await;
     let (table, mut load) = scene::write(&cluster, &root).await;
-    let groups = scene::start("W2", &cluster, &root).await;
+    let groups = scene::start("W2-groups", &cluster, &root).await;
     let (mut wrong, mut crashes) = (Vec::new(), 0);
     for (number, (point, drive)) in POINTS.into_iter().enumerate() {
         let passes = if drive == Drive::Load {

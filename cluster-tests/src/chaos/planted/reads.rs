@@ -32,7 +32,7 @@ pub(super) async fn follow(scene: Scene) -> Vec<String> {
 pub(super) async fn register(scene: Scene) -> Vec<String> {
     let mut cluster = scene.lab().await;
     let root = cluster.root().await;
-    let register = scene::start("W5", &cluster, &root).await;
+    let register = scene::start("W5-register", &cluster, &root).await;
     let leader = cluster.leader().await;
     cluster.nodes()[leader].pause();
     hold(HOLD).await;

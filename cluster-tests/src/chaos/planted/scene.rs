@@ -1,6 +1,7 @@
 //! The cluster of a case.
 
 use crate::chaos::Workload;
+use crate::chaos::history::History;
 use crate::chaos::workloads::Running;
 use crate::load::{Load, Table};
 use crate::{Cluster, User};
@@ -63,8 +64,8 @@ pub(super) async fn write(cluster: &Cluster, root: &User) -> (Table, Load) {
 pub(super) async fn start(code: &str, cluster: &Cluster, root: &User) -> Box<dyn Running> {
     let found = Workload::named(&[code.to_owned()]);
     let found = found.and_then(|found| found.first().copied());
-    found
-        .expect("a scene names workloads that there are")
-        .start(cluster, root)
-        .await
+    let found = found.expect("a scene names workloads that there are");
+    let history = History::create(&cluster.directory().join("history.jsonl"));
+    let history = history.expect("a temporary directory can be written");
+    found.start(cluster, root, &history).await
 }

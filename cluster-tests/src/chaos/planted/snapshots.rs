@@ -7,7 +7,7 @@ use client::api::SqlRequest;
 use serde_json::{Value, json};
 
 use super::{Scene, examine};
-use crate::{Cluster, Metrics, User, wait};
+use crate::{Cluster, User, wait};
 
 /// So few entries are kept that a node which misses [`WRITES`] needs a snapshot.
 const KEEP: (&str, &str) = ("DUET_LOG_KEEP_ENTRIES", "100");
@@ -16,6 +16,9 @@ const WRITES: u32 = 300;
 const AWAY: usize = 2;
 /// Keys that are used twice.
 const KEYS: u32 = 10;
+const INSTALLED: &str = "duet_raft_snapshots_installed_total";
+const LAST: &str = "duet_raft_last_log_index";
+const PURGED: &str = "duet_raft_purged_index";
 /// How long a step of the cluster's may take.
 const STEP_MAX: Duration = Duration::from_secs(60);
 
@@ -41,7 +44,7 @@ pub(super) async fn positions(scene: Scene) -> Vec<String> {
         let answer = examine::ask(&root, &url, index, "/v1/api/sql", &body).await;
         held.push(answer.map(|answer| answer["results"][0]["rows"].clone()));
     }
-    let mut wrong = installed(&cluster, &root).await;
+    let mut wrong = installed(&cluster).await;
     if held.iter().any(|rows| rows != &held[0]) || held[0] == Some(json!([])) {
         wrong.push(format!("positions: the nodes hold {held:?}"));
     }
@@ -57,7 +60,7 @@ pub(super) async fn answers(scene: Scene) -> Vec<String> {
         first.push(keyed(&cluster, number).await);
     }
     away(&mut cluster, &root).await;
-    let mut wrong = installed(&cluster, &root).await;
+    let mut wrong = installed(&cluster).await;
     let id = cluster.ids().await[AWAY];
     wait::until("the node leads that was away", STEP_MAX, async || {
         cluster.client().transfer_leader(id).await.ok()
@@ -109,6 +112,7 @@ async fn keyed(cluster: &Cluster, number: u32) -> Option<u64> {
 /// A node is away until its next entry is gone from the others' logs, and comes back. The index
 /// that it has then.
 async fn away(cluster: &mut Cluster, root: &User) -> u64 {
+    let had = cluster.metrics(AWAY).await.get(LAST);
     cluster.nodes_mut()[AWAY].kill9();
     let client = cluster.client();
     for number in 0..WRITES {
@@ -119,6 +123,12 @@ async fn away(cluster: &mut Cluster, root: &User) -> u64 {
     for node in 0..AWAY {
         let snapshot = client.pinned_to(node).snapshot().await;
         snapshot.expect("a node that is well takes a snapshot");
+        wait::until("the log lacks what the node lacks", STEP_MAX, async || {
+            let purged = cluster.metrics(node).await.find(PURGED)?;
+            // What it was sent in its last moment counts as well.
+            (purged > had + 20.0).then_some(())
+        })
+        .await;
     }
     cluster.restart(&[AWAY]).await;
     let reply = root.sql_on(&cluster.urls()[0], &insert("last"), &[]).await;
@@ -126,14 +136,8 @@ async fn away(cluster: &mut Cluster, root: &User) -> u64 {
 }
 
 /// Has the node that was away got a snapshot? A scene in which it has not shows nothing.
-async fn installed(cluster: &Cluster, root: &User) -> Vec<String> {
-    let text = root
-        .api()
-        .try_text_from(&cluster.urls()[AWAY], "/metrics")
-        .await;
-    let metrics = text.and_then(|text| Metrics::parse(&text).ok());
-    let count = metrics.and_then(|metrics| metrics.find("duet_raft_snapshots_installed_total"));
-    match count {
+async fn installed(cluster: &Cluster) -> Vec<String> {
+    match cluster.metrics(AWAY).await.find(INSTALLED) {
         Some(1.0..) => Vec::new(),
         _ => vec!["invalid: the node that was away got no snapshot".into()],
     }

@@ -71,8 +71,7 @@ async fn terms(cluster: &Cluster, root: &User, nodes: &[usize]) -> Vec<u64> {
 }
 
 async fn term(root: &User, url: &str) -> Option<u64> {
-    let reply = root.api().try_text_from(url, "/metrics").await?;
-    let term = Metrics::parse(&reply).ok()?.find("duet_raft_term")?;
+    let term = Metrics::of(root.api(), url).await?.find("duet_raft_term")?;
     // A node that has just started has not looked yet.
     (term > 0.0).then_some(term as u64)
 }

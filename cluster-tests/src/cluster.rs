@@ -276,14 +276,22 @@ impl Cluster {
 
     /// A client of the kind programs use, as `root`.
     pub fn client(&self) -> client::Client {
+        let built = self.client_builder().build();
+        built.expect("a client of these nodes")
+    }
+
+    /// The same, for requests that take long.
+    pub fn patient_client(&self, deadline: Duration) -> client::Client {
+        let built = self.client_builder().request_timeout(deadline).build();
+        built.expect("a client of these nodes")
+    }
+
+    fn client_builder(&self) -> client::Builder {
         let mut builder = client::Client::builder().urls(self.urls());
         if let Some(authorities) = self.authorities() {
             builder = builder.authorities(authorities);
         }
-        builder
-            .credentials("root", ROOT_PASSWORD)
-            .build()
-            .expect("a client of these nodes")
+        builder.credentials("root", ROOT_PASSWORD)
     }
 
     /// The same, which begins with the node `first` and goes on to the others.

@@ -8,12 +8,15 @@ use client::api::cluster::{DigestQuery, DigestResponse};
 
 use crate::{Cluster, wait};
 
-/// How long nodes may take to have applied the same once nothing is written any more.
-const SETTLE_MAX: Duration = Duration::from_secs(30);
+/// How long nodes may take to have applied the same once nothing is written any more, and to read
+/// all of their states, which may be large.
+const SETTLE_MAX: Duration = Duration::from_secs(300);
+/// How long one of them may take for that.
+const SCAN_MAX: Duration = Duration::from_secs(120);
 
 /// A client for each node.
 pub fn clients(cluster: &Cluster) -> Vec<Client> {
-    let client = cluster.client();
+    let client = cluster.patient_client(SCAN_MAX);
     let nodes = 0..cluster.nodes().len();
     nodes.map(|node| client.pinned_to(node)).collect()
 }

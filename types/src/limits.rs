@@ -182,6 +182,8 @@ pub const LOG_WRITER_QUEUE_MAX: usize = 4_096;
 pub const LOG_WRITE_GROUP_MAX_BYTES: usize = 8 * MIB;
 /// Bytes of entries kept in memory at the log's end. Beyond: durable ones are read from the disk.
 pub const LOG_TAIL_MAX_BYTES: usize = 16 * MIB;
+/// Entries kept there: in memory a small one takes many times its bytes. Beyond: as above.
+pub const LOG_TAIL_MAX_ENTRIES: usize = 8_192;
 /// How far behind the log its marker may be, in time.
 pub const LOG_MARKER_INTERVAL_MS: u64 = 200;
 /// Largest gRPC message between nodes: an entry with one full Envelope, framed.
@@ -192,7 +194,7 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = MIB;
 /// up whatever else waits for that disk.
 pub const SNAPSHOT_SYNC_BYTES: u64 = 4 * MIB as u64;
 /// How fast a snapshot is sent to one node at most, so that log entries and requests get through.
-pub const SNAPSHOT_SEND_BYTES_PER_SECOND: u64 = 64 * MIB as u64;
+pub const SNAPSHOT_SEND_BYTES_PER_SECOND: u64 = 32 * MIB as u64;
 /// How long the transfer of a snapshot may stand still. Beyond: it is broken off and tried again;
 /// the files that arrived whole are not sent again.
 pub const SNAPSHOT_STALL_MAX_MS: u64 = 30_000;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use types::ids::LogIndex;
-use types::limits::{LOG_BYTES_STEP, LOG_TAIL_MAX_BYTES};
+use types::limits::{LOG_BYTES_STEP, LOG_TAIL_MAX_BYTES, LOG_TAIL_MAX_ENTRIES};
 
 use crate::codec;
 use crate::type_config::{LogEntry, LogId, Vote};
@@ -119,7 +119,9 @@ impl LogMemory {
     /// Everything before `end` is durable and in the engine.
     pub(super) fn set_durable(&mut self, end: LogIndex) {
         self.durable_end = end.min(self.next());
-        while self.tail_bytes > LOG_TAIL_MAX_BYTES && self.tail_start < self.durable_end {
+        while self.tail_start < self.durable_end
+            && (self.tail_bytes > LOG_TAIL_MAX_BYTES || self.tail.len() > LOG_TAIL_MAX_ENTRIES)
+        {
             self.pop_front();
         }
     }
@@ -263,5 +265,33 @@ impl Growth {
             Some((_, before)) => self.total - before,
             None => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::type_config::{LeaderId, Payload};
+
+    #[test]
+    fn small_entries_are_kept_up_to_a_number() {
+        let leader_id = LeaderId {
+            term: 1,
+            node_id: 1,
+        };
+        let blank = |index| LogEntry {
+            log_id: LogId::new(leader_id, index),
+            payload: Payload::Blank,
+        };
+        let count = 2 * LOG_TAIL_MAX_ENTRIES as u64;
+        let entries: Vec<LogEntry> = (0..count).map(blank).collect();
+        let mut memory = LogMemory::new(None, None, None, None, Growth::default());
+        memory.append(&entries).unwrap();
+        let all = |memory: &LogMemory| memory.plan(0, count, usize::MAX).tail.len() as u64;
+        assert_eq!(all(&memory), count, "they are not durable");
+        memory.set_durable(count);
+        let plan = memory.plan(0, count, usize::MAX);
+        assert_eq!(plan.stored, 0..count - LOG_TAIL_MAX_ENTRIES as u64);
+        assert_eq!(plan.tail.len(), LOG_TAIL_MAX_ENTRIES);
     }
 }

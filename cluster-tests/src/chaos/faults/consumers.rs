@@ -47,9 +47,12 @@ async fn zombie(cluster: &mut Cluster, step: &Step) -> Seen {
     ] {
         must(&client, sql).await;
     }
-    // The route is there already when this fault is played again.
     let route = format!("ALTER TOPIC {TOPIC} ADD SOURCE chaos_zombies.jobs ON INSERT");
-    drop(client.sql(&route).await);
+    if let Err(error) = persist(&client, &route).await {
+        // It is there already when this fault is played again.
+        let is_there = error.received().is_some_and(|said| !said.retryable);
+        assert!(is_there, "{route}: {error}");
+    }
     let job = format!("{}-{}", step.choice, rand::random::<u32>());
     let sql = format!("INSERT INTO chaos_zombies.jobs VALUES ('{job}')");
     must(&client, &sql).await;
@@ -97,10 +100,16 @@ async fn zombie(cluster: &mut Cluster, step: &Step) -> Seen {
 }
 
 async fn must(client: &Client, sql: &str) {
+    let done = persist(client, sql).await;
+    done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// Sends the statement, again if its answer is lost.
+async fn persist(client: &Client, sql: &str) -> Result<(), Error> {
     let key = format!("zombies-{}", rand::random::<u64>());
     let options = RequestOptions::idempotent(key).timeout(STEP_MAX);
     let answer = client.execute(&SqlRequest::new(sql), &options).await;
-    answer.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    answer.map(drop)
 }
 
 /// Waits until there is a message for this consumer.

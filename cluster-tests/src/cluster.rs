@@ -1,6 +1,6 @@
 //! Several nodes that form a cluster, and the end of a test.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::lab::{Network, Proxy};
 use crate::node::Node;
-use crate::{Api, Metrics, ROOT_PASSWORD, User, logs, wait};
+use crate::{Api, Metrics, ROOT_PASSWORD, User, wait};
 
 /// What counts as a full disk outside of the lab, in bytes. How much room there is on the machine
 /// is not what is tested there.
@@ -212,6 +212,22 @@ impl Cluster {
         node.spawn(&join.into_iter().chain(flags).collect::<Vec<_>>());
         self.nodes.push(node);
         place
+    }
+
+    /// The node, which does not run and was number `old`, loses its data and comes back as a new
+    /// one on the same machine, with the commands that its operator would use. Returns when all
+    /// vote.
+    pub async fn replace(&mut self, which: usize, old: u64) {
+        let through = (which + 1) % self.nodes.len();
+        let join = ["--join".to_owned(), self.nodes[through].rpc.to_string()];
+        let node = &mut self.nodes[which];
+        node.lose_data();
+        node.spawn(&join);
+        let old = old.to_string();
+        let replaced = self.duet(&["cluster", "replace", &old, "--yes"]).await;
+        assert!(replaced.status.success(), "{replaced:?}");
+        self.nodes[which].ready().await;
+        self.wait_for_voters(self.nodes.len()).await;
     }
 
     /// The node is no member any more: nothing is asked of it from now on.
@@ -450,9 +466,8 @@ impl Cluster {
     /// What the logs say that they must not.
     fn complaints(&self) -> Vec<String> {
         let nodes = self.nodes.iter().chain(&self.former);
-        let logs: Vec<PathBuf> = nodes.map(Node::log).collect();
-        logs.iter()
-            .flat_map(|log| logs::complaints(log, &self.expected_errors))
+        nodes
+            .flat_map(|node| node.complaints(&self.expected_errors))
             .collect()
     }
 }

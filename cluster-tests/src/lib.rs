@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod chaos;
 pub mod check;
 pub mod cluster;
+pub mod damage;
 pub mod digests;
 pub mod http;
 pub mod lab;

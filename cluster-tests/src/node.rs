@@ -36,6 +36,7 @@ pub struct Node {
     /// Its wall clock, if it is not the machine's.
     clock: Option<Clock>,
     process: Option<Child>,
+    expected_errors: Vec<String>,
 }
 
 /// Ports of a node that has an address of its own.
@@ -56,6 +57,7 @@ impl Node {
             disk: None,
             clock: None,
             process: None,
+            expected_errors: Vec::new(),
         }
     }
 
@@ -78,6 +80,7 @@ impl Node {
             env,
             clock: None,
             process: None,
+            expected_errors: Vec::new(),
         }
     }
 
@@ -158,6 +161,22 @@ impl Node {
         self.env.push((name.to_owned(), value.to_owned()));
     }
 
+    /// ERROR lines of this node that contain this are part of the test.
+    pub fn expect_errors(&mut self, part: &str) {
+        self.expected_errors.push(part.to_owned());
+    }
+
+    /// What its log says that it must not. ERROR lines that contain one of `expected` may be there,
+    /// as may those that this node was expected to have.
+    pub fn complaints(&self, expected: &[String]) -> Vec<String> {
+        logs::complaints(&self.log(), &[expected, &self.expected_errors].concat())
+    }
+
+    /// The last line that it has written: why it ended, if it did.
+    pub fn last_words(&self) -> String {
+        logs::tail(&self.log(), 1)
+    }
+
     /// The command that starts it, with the flags every node gets.
     pub fn command(&self) -> Command {
         // nsenter becomes the node, so that its process id is the node's.
@@ -208,6 +227,14 @@ impl Node {
 
     /// Waits until the node says that it is ready; panics if it ends before.
     pub async fn ready(&mut self) {
+        if let Some(status) = self.ready_or_ended().await {
+            let last = logs::tail(&self.log(), LOG_LINES);
+            panic!("a node ended with {status}\n{last}");
+        }
+    }
+
+    /// Waits until the node says that it is ready, or has ended: then how.
+    pub async fn ready_or_ended(&mut self) -> Option<ExitStatus> {
         let url = format!("{}/ready", self.url());
         let http = http::client_trusting(self.authorities().as_deref());
         let log = self.log();
@@ -217,10 +244,7 @@ impl Node {
             START_MAX,
             async || {
                 if let Some(status) = process.as_mut().and_then(ended) {
-                    panic!(
-                        "a node ended with {status}\n{}",
-                        logs::tail(&log, LOG_LINES)
-                    );
+                    return Some(Some(status));
                 }
                 let answer = http
                     .get(&url)
@@ -228,10 +252,15 @@ impl Node {
                     .send()
                     .await
                     .ok()?;
-                (answer.status() == 200).then_some(())
+                (answer.status() == 200).then_some(None)
             },
         )
-        .await;
+        .await
+    }
+
+    /// The number of the process, which was started.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the node runs").id()
     }
 
     /// Whether the process was started and has not ended.

@@ -17,6 +17,10 @@ use types::ids::NodeId;
 /// Form of `identity.json`.
 const IDENTITY_VERSION: u32 = 1;
 
+/// What to do about a directory that does not say whose it is.
+const REPLACING: &str = "where the other members are up, start a node with --join and an empty data directory, and run \
+     `duet cluster replace NUMBER` with the number of this one, which `duet cluster status` shows";
+
 /// Who the node is, for the life of the directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -122,7 +126,7 @@ impl DataDir {
         };
         let damaged = |reason: String| DataDirError::Damaged {
             path: path.clone(),
-            reason,
+            reason: format!("{reason}; {REPLACING}"),
         };
         let identity: Identity = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
         if identity.version != IDENTITY_VERSION {
@@ -136,7 +140,7 @@ impl DataDir {
         if self.raft().exists() {
             return Err(DataDirError::Damaged {
                 path: self.path.join("identity.json"),
-                reason: "it is missing although the directory holds a log".into(),
+                reason: format!("it is missing although the directory holds a log; {REPLACING}"),
             });
         }
         Ok(None)

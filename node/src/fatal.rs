@@ -1,5 +1,7 @@
 //! Failures that end the node: its disk lies, or its state is not what was written.
 
+use raft::StartError;
+use types::ids::NodeId;
 use types::{Error, ErrorCode};
 
 /// The node cannot go on. Whoever holds one reports it through [`Fatal::report`] and answers
@@ -17,6 +19,34 @@ impl From<storage::Error> for Fatal {
 /// A record of the state is not readable.
 pub fn corrupt(what: &str) -> Fatal {
     Fatal(format!("the state is corrupt: unreadable {what}"))
+}
+
+/// How a node that cannot go on comes back by the others, for the end of the line that says why.
+pub fn replacing(node_id: NodeId) -> String {
+    format!(
+        "where the other members are up, start a node with --join and an empty data directory, and \
+         run `duet cluster replace {node_id}`"
+    )
+}
+
+/// Why a node could not start, and what to do where it will not start again.
+pub fn not_started(error: &StartError, node_id: NodeId) -> String {
+    use storage::Error::{Corrupt, Io};
+    let damaged = match error {
+        StartError::Storage(Corrupt { .. } | Io { .. }) => true,
+        StartError::Core(raft::Fatal::Storage(_)) => true,
+        StartError::Storage(_) | StartError::Options(_) | StartError::Core(_) => false,
+    };
+    match damaged {
+        true => format!("cannot start: {error}; {}", replacing(node_id)),
+        false => format!("cannot start: {error}"),
+    }
+}
+
+/// Why a node had to stop, and what to do if it does not start again.
+pub fn stopped(error: &dyn std::fmt::Display, node_id: NodeId) -> String {
+    let how = replacing(node_id);
+    format!("this node had to stop: {error}; if it does not start again, {how}")
 }
 
 /// Tells the process's main task to end the process. Cheap to clone.
@@ -37,5 +67,30 @@ impl FatalReporter {
         // Without a receiver the process is already ending.
         drop(self.0.send(fatal));
         Error::new(ErrorCode::InternalError, message).maybe_applied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cannot_start_says_how_it_comes_back_and_only_if_it_must() {
+        let damage = || storage::Error::Corrupt {
+            what: "/data/7.sst".into(),
+        };
+        for error in [
+            StartError::Storage(damage()),
+            StartError::Core(raft::Fatal::Storage("/data/7.sst".into())),
+        ] {
+            let said = not_started(&error, 3);
+            assert!(said.contains("/data/7.sst"), "{said}");
+            assert!(said.contains("`duet cluster replace 3`"), "{said}");
+        }
+        let in_use = storage::Error::Foreign {
+            what: "in use".into(),
+        };
+        let said = not_started(&StartError::Storage(in_use), 3);
+        assert_eq!(said, "cannot start: in use");
     }
 }

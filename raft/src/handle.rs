@@ -540,9 +540,18 @@ pub(crate) fn open_storage(
     };
     make_dir(data_dir).map_err(refused)?;
     let (log_engine, open_state) = engines.open(data_dir)?;
-    let log = LogStore::open(log_engine, &data_dir.join("log.marker"))?;
-    let store = StateStore::open(data_dir, open_state).map_err(refused)?;
-    store.check_reaches(&log.handle()).map_err(refused)?;
+    // Not every finding is about one file; the operator is told at least where it was made.
+    let (log_dir, state_dir) = (data_dir.join("log"), data_dir.join("state"));
+    let refused_in_state = |error| match refused(error) {
+        StartError::Storage(error) => StartError::Storage(error.within(&state_dir)),
+        other => other,
+    };
+    let log = LogStore::open(log_engine, &data_dir.join("log.marker"))
+        .map_err(|error| error.within(&log_dir))?;
+    let store = StateStore::open(data_dir, open_state).map_err(refused_in_state)?;
+    store
+        .check_reaches(&log.handle())
+        .map_err(refused_in_state)?;
     Ok((log, Arc::new(store)))
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 /// An error of the engine.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system or RocksDB failed to read or write.
     #[error("storage {operation} failed: {message}")]
@@ -37,6 +37,18 @@ impl Error {
         }
     }
 
+    /// The same, naming where the damage is if it does not say so itself.
+    #[must_use]
+    pub fn within(self, path: &Path) -> Error {
+        let path = path.display().to_string();
+        match self {
+            Error::Corrupt { what } if !what.contains(&path) => Error::Corrupt {
+                what: format!("{path}: {what}"),
+            },
+            other => other,
+        }
+    }
+
     /// A range delete without an end, which no key kind needs and RocksDB does not know.
     pub(crate) fn range_without_end() -> Error {
         Error::Io {
@@ -48,3 +60,26 @@ impl Error {
 
 /// Short form for this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_named_with_its_place_once() {
+        let corrupt = |what: &str| Error::Corrupt { what: what.into() };
+        let log = Path::new("/data/log");
+        let named = corrupt("entry 3: gone").within(log).to_string();
+        assert_eq!(named, "storage is corrupt: /data/log: entry 3: gone");
+        let itself = corrupt("checksum in /data/log/7.sst").within(log);
+        assert_eq!(
+            itself.to_string(),
+            "storage is corrupt: checksum in /data/log/7.sst"
+        );
+        let full = || Error::Io {
+            operation: "write",
+            message: "no room".into(),
+        };
+        assert_eq!(full().within(log).to_string(), full().to_string());
+    }
+}

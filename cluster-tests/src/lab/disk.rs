@@ -1,5 +1,7 @@
-//! A disk of one's own: an ext4 file system in a file, whose power can be cut.
+//! A disk of one's own: an ext4 file system in a file, whose power can be cut, and which can fail,
+//! stand still, or be full.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use crate::wait;
 /// Debian and can call it without a compiler.
 const CUT_POWER: &str = "open(my $d, '<', $ARGV[0]) or die $!; my $how = pack('I', 2); \
                          ioctl($d, 0x8004587D, $how) or die $!;";
+/// What fills a disk, beside the data.
+const BALLOON: &str = "balloon";
 /// How long a file system may be busy with a process that was just killed.
 const UNMOUNT_MAX: Duration = Duration::from_secs(20);
 
@@ -51,6 +55,63 @@ impl Disk {
     /// uses it has to be killed, then [`Disk::power_on`].
     pub fn cut_power(&self) {
         run("perl", &["-e", CUT_POWER, self.mount_text()]);
+    }
+
+    /// Breaks down under whoever uses it: every later access fails with EIO. Until
+    /// [`Disk::power_on`], for which the process that uses it has to have ended.
+    pub fn break_down(&self) {
+        self.cut_power();
+    }
+
+    /// Becomes read-only, as ext4 does after an error of the device: every later write fails with
+    /// EROFS. Until [`Disk::power_on`], as after [`Disk::break_down`].
+    pub fn turn_read_only(&self) {
+        // A plain remount is refused while a file is open for writing.
+        run("mount", &["-o", "remount,abort", self.mount_text()]);
+    }
+
+    /// Stands still: who writes waits until [`Disk::thaw`], and not even SIGKILL ends that.
+    pub fn freeze(&self) {
+        run("fsfreeze", &["-f", self.mount_text()]);
+    }
+
+    /// Goes on after [`Disk::freeze`].
+    pub fn thaw(&self) {
+        run("fsfreeze", &["-u", self.mount_text()]);
+    }
+
+    /// Takes all room but for about `leave` bytes, until [`Disk::make_room`].
+    pub fn fill(&self, leave: u64) {
+        let take = self.free_bytes().saturating_sub(leave).max(1).to_string();
+        let balloon = self.balloon();
+        let balloon = balloon.to_str().expect("temporary paths are plain text");
+        run("fallocate", &["-l", &take, balloon]);
+    }
+
+    /// Gives back what [`Disk::fill`] took.
+    pub fn make_room(&self) {
+        std::fs::remove_file(self.balloon()).expect("the disk was filled");
+    }
+
+    /// Bytes that a process may still write.
+    pub fn free_bytes(&self) -> u64 {
+        let stat = rustix::fs::statvfs(&self.mount).expect("a mounted disk has figures");
+        stat.f_bavail * stat.f_frsize
+    }
+
+    /// The block device under it, as `major:minor`.
+    pub fn device(&self) -> String {
+        let device = std::fs::metadata(&self.mount).expect("a mounted disk can be looked at");
+        let device = device.dev();
+        format!(
+            "{}:{}",
+            rustix::fs::major(device),
+            rustix::fs::minor(device)
+        )
+    }
+
+    fn balloon(&self) -> PathBuf {
+        self.mount.join(BALLOON)
     }
 
     /// Mounts it again, as after the power came back.

@@ -6,7 +6,8 @@
 //! `nsenter`, `perl`). Where something is missing, [`missing`] says what.
 //!
 //! Some faults need more, and each says for itself what is missing: [`links`] that are bad, a
-//! [`clock`] that can be set, a [`cgroup`] for a share of the processor. [`proxy`] needs nothing.
+//! [`clock`] that can be set, a [`cgroup`] for a share of the processor, a disk that is slow
+//! ([`throttle`]), [`syncs`] that fail. [`proxy`] needs nothing.
 
 pub mod cgroup;
 pub mod clock;
@@ -15,6 +16,8 @@ pub mod links;
 pub mod network;
 pub mod process;
 pub mod proxy;
+pub mod syncs;
+pub mod throttle;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -25,9 +28,11 @@ pub use network::Network;
 pub use proxy::Proxy;
 
 /// The tools that the lab runs.
-const TOOLS: [&str; 7] = [
+const TOOLS: [&str; 9] = [
     "mount",
     "umount",
+    "fsfreeze",
+    "fallocate",
     "mkfs.ext4",
     "truncate",
     "ip",

@@ -24,7 +24,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::auth::passwords::{Hasher, PasswordWork};
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError, Identity, Origin};
-use crate::fatal::FatalReporter;
+use crate::fatal::{self, FatalReporter};
 use crate::forward::{self, Forwarded, Forwarder};
 use crate::http::{self, Edge, Front, HttpListener};
 use crate::inject::{ClusterFacts, Ids};
@@ -158,9 +158,9 @@ async fn serve_node(config: Config, raft_runtime: &Runtime) -> Result<(), ServeE
     let ended = tokio::select! {
         removed = stay_member(&raft, &seeds) => removed,
         signal = stop::signalled() => signal.map_err(|e| signals(&e)),
-        fatal = raft.fatal() => Err(ServeError::new(format!("this node had to stop: {fatal}"))),
+        fatal = raft.fatal() => Err(ServeError::new(fatal::stopped(&fatal, raft.node_id()))),
         Some(fatal) = failures.recv() => {
-            Err(ServeError::new(format!("this node had to stop: {fatal}")))
+            Err(ServeError::new(fatal::stopped(&fatal, raft.node_id())))
         }
         error = unfounded(founded) => Err(error),
     };
@@ -252,7 +252,7 @@ async fn start_raft(
     options.certificates = certificates;
     Raft::start(options)
         .await
-        .map_err(|e| ServeError::new(format!("cannot start: {e}")))
+        .map_err(|e| ServeError::new(fatal::not_started(&e, identity.node_id)))
 }
 
 /// Puts the services together.

@@ -73,7 +73,7 @@ fn check_promise(
         return Err(Error::Corrupt {
             what: format!(
                 "the log {ends}, but its entry {index} was once durable: its end was lost. This \
-                 node must not vote again; remove it from the cluster and join with a new number"
+                 node must not vote again"
             ),
         });
     }
@@ -100,7 +100,7 @@ fn check_vote(promised: Term, vote: Option<Vote>, last: Option<LogId>) -> Result
     Err(Error::Corrupt {
         what: format!(
             "the log {voted}, but this node once voted in term {known}: its vote was lost. This \
-             node must not vote again; remove it from the cluster and join with a new number"
+             node must not vote again"
         ),
     })
 }

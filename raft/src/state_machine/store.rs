@@ -96,8 +96,7 @@ impl StateStore {
             format!("ends at entry {}", id.index)
         });
         let what = format!(
-            "the log begins after entry {} but the state {ends}: the state was lost. Remove this \
-             node from the cluster and join with a new number",
+            "the log begins after entry {} but the state {ends}: the state was lost",
             purged.index
         );
         Err(storage::Error::Corrupt { what }.into())
@@ -118,7 +117,7 @@ impl StateStore {
         };
         let what = format!(
             "the state holds entry {} but the log {ends}: the log lost its end. This node must \
-             not vote again; remove it from the cluster and join with a new number",
+             not vote again",
             applied.index
         );
         Err(storage::Error::Corrupt { what }.into())

@@ -194,10 +194,10 @@ async fn who_refuses_says_what_is_damaged() {
     let log_table = largest(dir, "log", ".sst");
     let state_table = largest(dir, "state", ".sst");
     let manifest = largest(dir, "snapshots", "SNAPSHOT");
-    let log = "/log".to_owned();
+    let log = "/log/*.log".to_owned();
     let lost = "its end was lost".to_owned();
     let cases = [
-        (&wal, Surgery::Flip(300), log.clone()),
+        (&wal, Surgery::Flip(300), log),
         (&wal, Surgery::Cut(990), lost.clone()),
         (&wal, Surgery::Remove, lost),
         (&log_table, Surgery::Flip(100), name(&log_table)),

@@ -63,10 +63,7 @@ fn borrowed(error: &DataFusionError, phase: Phase) -> Failure {
     match error.find_root() {
         DataFusionError::External(error) => {
             if let Some(error) = error.downcast_ref::<storage::Error>() {
-                Failure::Storage(storage::Error::Io {
-                    operation: "read",
-                    message: error.to_string(),
-                })
+                Failure::Storage(error.clone())
             } else if let Some(error) = error.downcast_ref::<Error>() {
                 Failure::Refused(error.clone())
             } else {

@@ -279,9 +279,14 @@ fn open_error(dir: &Path, error: &rocksdb::Error) -> Error {
         return Error::Foreign { what };
     }
     match error.kind() {
-        rocksdb::ErrorKind::Corruption => Error::Corrupt {
-            what: format!("{}: {text}", dir.display()),
-        },
+        rocksdb::ErrorKind::Corruption => {
+            // RocksDB names the file, but for a damaged WAL.
+            let names_it = ["/", "CURRENT", ".log"].iter().any(|it| text.contains(it));
+            let place = if names_it { "" } else { "/*.log" };
+            Error::Corrupt {
+                what: format!("{}{place}: {text}", dir.display()),
+            }
+        }
         _ => Error::Io {
             operation: "open",
             message: format!("{}: {text}", dir.display()),

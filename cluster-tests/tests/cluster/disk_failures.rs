@@ -1,0 +1,94 @@
+//! A disk that fails under a running node ends that node, which says so, and nothing else.
+
+use std::time::Duration;
+
+use cluster_tests::lab::syncs::{self, FailingSyncs};
+use cluster_tests::load::{Load, Table};
+use cluster_tests::{Cluster, lab};
+
+use crate::history::assert_history;
+
+const DISK_MIB: u32 = 512;
+const WRITERS: u32 = 6;
+/// Writes answered between two failures.
+const BETWEEN: u64 = 100;
+/// How long a node whose disk has failed may go on.
+const STOP_MAX: Duration = Duration::from_secs(20);
+
+/// How a disk fails.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    /// Every access fails.
+    Dead,
+    /// Every write fails.
+    ReadOnly,
+    /// Every sync of what was written fails.
+    Syncs,
+}
+
+impl Failure {
+    fn says(self) -> &'static str {
+        match self {
+            Failure::Dead | Failure::Syncs => "Input/output error",
+            Failure::ReadOnly => "Read-only file system",
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_ends_its_node_and_nothing_else() {
+    if !lab::available() {
+        return;
+    }
+    let mut cluster = Cluster::start_in_lab(3, DISK_MIB, &[]).await;
+    let root = cluster.root().await;
+    let table = Table::create(&root, "shop").await;
+    let mut load = Load::start(&cluster.client(), &table, WRITERS);
+    let ids = cluster.ids().await;
+    for (is_leader, failure) in [
+        (true, Failure::Dead),
+        (false, Failure::ReadOnly),
+        (true, Failure::Syncs),
+        (false, Failure::Dead),
+    ] {
+        load.progress(BETWEEN).await;
+        let leader = cluster.leader().await;
+        let which = if is_leader { leader } else { (leader + 1) % 3 };
+        fails(&mut cluster, which, ids[which], failure).await;
+        // Without it, and with it again.
+        load.progress(BETWEEN).await;
+        cluster.nodes()[which].disk().power_on().await;
+        cluster.restart(&[which]).await;
+        cluster.wait_for_voters(3).await;
+    }
+    load.progress(BETWEEN).await;
+    let ops = load.finish().await;
+    assert_history(&cluster, &root, &table, ops).await;
+}
+
+/// The disk of a node fails, and so the node ends by itself, saying why.
+async fn fails(cluster: &mut Cluster, which: usize, id: u64, failure: Failure) {
+    let node = &mut cluster.nodes_mut()[which];
+    node.expect_errors(failure.says());
+    node.expect_errors("an earlier write failed");
+    let mut failing = None;
+    match failure {
+        Failure::Dead => node.disk().break_down(),
+        Failure::ReadOnly => node.disk().turn_read_only(),
+        Failure::Syncs => match syncs::missing() {
+            None => failing = Some(FailingSyncs::of(node)),
+            Some(reason) => {
+                println!("no sync was made to fail, a whole disk instead: {reason}");
+                node.disk().break_down();
+            }
+        },
+    }
+    let status = node.ends(STOP_MAX).await;
+    drop(failing);
+    let last = node.last_words();
+    assert_eq!(status.code(), Some(1), "{failure:?}: {last}");
+    let command = format!("`duet cluster replace {id}`");
+    for says in ["duet: this node had to stop", failure.says(), &command] {
+        assert!(last.contains(says), "{failure:?}: {last}");
+    }
+}

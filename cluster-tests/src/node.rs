@@ -17,6 +17,13 @@ use crate::{binary, http, logs, ports, wait};
 pub const START_MAX: Duration = Duration::from_secs(60);
 /// How long a node may take to end after it was asked to.
 const STOP_MAX: Duration = Duration::from_secs(30);
+/// What a node may say once its storage has failed, without saying how: that the rest of it, or the
+/// consensus library, has met a log or a core that has ended.
+const SAID_BY_THE_WAY: [&str; 3] = [
+    "an earlier write failed",
+    "the log has stopped before entry",
+    "failed to receive from RaftCore: None",
+];
 /// Lines of a node's log that a failure shows.
 const LOG_LINES: usize = 25;
 
@@ -119,6 +126,39 @@ impl Node {
         self.kill9();
     }
 
+    /// Its disk turns read-only, in a moment in which the process is not within the kernel.
+    pub async fn turn_disk_read_only(&self) {
+        self.pause();
+        wait::until("every thread has stopped", STOP_MAX, async || {
+            self.threads_are('T').then_some(())
+        })
+        .await;
+        self.disk().turn_read_only();
+        self.resume();
+    }
+
+    /// Does a thread of the process wait in the kernel for its disk, where nothing interrupts it?
+    pub fn waits_for_disk(&self) -> bool {
+        self.thread_states().contains(&'D')
+    }
+
+    fn threads_are(&self, state: char) -> bool {
+        self.thread_states().iter().all(|is| *is == state)
+    }
+
+    /// The states of the process's threads, as the kernel says them.
+    fn thread_states(&self) -> Vec<char> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let threads = threads.expect("the process runs").flatten();
+        let stats = threads.filter_map(|thread| {
+            // A thread may have ended meanwhile.
+            std::fs::read_to_string(thread.path().join("stat")).ok()
+        });
+        // Behind the name, which may hold anything but ends with the last parenthesis.
+        let state = |stat: String| stat.rsplit(')').next()?.trim_start().chars().next();
+        stats.filter_map(state).collect()
+    }
+
     /// Its URL for clients.
     pub fn url(&self) -> String {
         let tls = self.variable("DUET_HTTP_TLS_CERT").is_some();
@@ -164,6 +204,14 @@ impl Node {
     /// ERROR lines of this node that contain this are part of the test.
     pub fn expect_errors(&mut self, part: &str) {
         self.expected_errors.push(part.to_owned());
+    }
+
+    /// Its storage is about to fail, with an error that contains `says`: what it then says on the
+    /// way to its end is part of the test.
+    pub fn expect_failure(&mut self, says: &str) {
+        for part in [says].iter().chain(&SAID_BY_THE_WAY) {
+            self.expect_errors(part);
+        }
     }
 
     /// What its log says that it must not. ERROR lines that contain one of `expected` may be there,

@@ -1,6 +1,8 @@
 //! A disk of one's own: an ext4 file system in a file, whose power can be cut, and which can fail,
 //! stand still, or be full.
 
+use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,13 +10,19 @@ use std::time::Duration;
 use super::{run, try_run};
 use crate::wait;
 
-/// `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`: the file system ends at once; neither
-/// dirty pages nor its journal reach the disk any more, as when the power fails. `perl` is on every
-/// Debian and can call it without a compiler.
-const CUT_POWER: &str = "open(my $d, '<', $ARGV[0]) or die $!; my $how = pack('I', 2); \
+/// `EXT4_IOC_SHUTDOWN`: the file system ends. `perl` is on every Debian and can call it without a
+/// compiler.
+const SHUT_DOWN: &str = "open(my $d, '<', $ARGV[0]) or die $!; my $how = pack('I', $ARGV[1]); \
                          ioctl($d, 0x8004587D, $how) or die $!;";
+/// `EXT4_GOING_FLAGS_NOLOGFLUSH`: at once; neither dirty pages nor its journal reach the disk any
+/// more, as when the power fails.
+const AT_ONCE: &str = "2";
+/// `EXT4_GOING_FLAGS_DEFAULT`: between two commits of its journal.
+const AFTER_A_COMMIT: &str = "0";
 /// What fills a disk, beside the data.
 const BALLOON: &str = "balloon";
+/// What an ext4 needs beside a file for the file.
+const SLACK_BYTES: u64 = 1024 * 1024;
 /// How long a file system may be busy with a process that was just killed.
 const UNMOUNT_MAX: Duration = Duration::from_secs(20);
 
@@ -32,7 +40,8 @@ impl Disk {
         std::fs::create_dir_all(mount).expect("a temporary directory can be written");
         let path = image.to_str().expect("temporary paths are plain text");
         run("truncate", &["-s", &format!("{mib}M"), path]);
-        run("mkfs.ext4", &["-q", "-F", path]);
+        // Nothing is kept for root, who the nodes run as.
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", path]);
         let disk = Disk {
             image,
             mount: mount.to_owned(),
@@ -54,43 +63,57 @@ impl Disk {
     /// Cuts the power: what was not synced is gone, and every later access fails. The process that
     /// uses it has to be killed, then [`Disk::power_on`].
     pub fn cut_power(&self) {
-        run("perl", &["-e", CUT_POWER, self.mount_text()]);
+        run("perl", &["-e", SHUT_DOWN, self.mount_text(), AT_ONCE]);
     }
 
     /// Breaks down under whoever uses it: every later access fails with EIO. Until
     /// [`Disk::power_on`], for which the process that uses it has to have ended.
+    ///
+    /// Unlike [`Disk::cut_power`] it lies to nobody who lives to see it: ext4 answers a sync that is
+    /// under way when its journal is aborted as if it had succeeded, now and then.
     pub fn break_down(&self) {
-        self.cut_power();
+        run(
+            "perl",
+            &["-e", SHUT_DOWN, self.mount_text(), AFTER_A_COMMIT],
+        );
     }
 
     /// Becomes read-only, as ext4 does after an error of the device: every later write fails with
-    /// EROFS. Until [`Disk::power_on`], as after [`Disk::break_down`].
+    /// EROFS. Until [`Disk::power_on`], as after [`Disk::break_down`]. No sync may be under way, for
+    /// the reason given there; see [`crate::node::Node::turn_disk_read_only`].
     pub fn turn_read_only(&self) {
         // A plain remount is refused while a file is open for writing.
         run("mount", &["-o", "remount,abort", self.mount_text()]);
     }
 
-    /// Stands still: who writes waits until [`Disk::thaw`], and not even SIGKILL ends that.
-    pub fn freeze(&self) {
+    /// Stands still: who writes waits until what this gives is dropped, and not even SIGKILL ends
+    /// that.
+    pub fn freeze(&self) -> Frozen<'_> {
         run("fsfreeze", &["-f", self.mount_text()]);
+        Frozen(self)
     }
 
-    /// Goes on after [`Disk::freeze`].
-    pub fn thaw(&self) {
-        run("fsfreeze", &["-u", self.mount_text()]);
-    }
-
-    /// Takes all room but for about `leave` bytes, until [`Disk::make_room`].
+    /// Takes all room but for `leave` bytes, until [`Disk::make_room`].
     pub fn fill(&self, leave: u64) {
-        let take = self.free_bytes().saturating_sub(leave).max(1).to_string();
+        let take = self.free_bytes().saturating_sub(leave.max(SLACK_BYTES));
         let balloon = self.balloon();
-        let balloon = balloon.to_str().expect("temporary paths are plain text");
-        run("fallocate", &["-l", &take, balloon]);
+        let path = balloon.to_str().expect("temporary paths are plain text");
+        run("fallocate", &["-l", &take.max(1).to_string(), path]);
+        if leave < SLACK_BYTES {
+            let file = File::options().append(true).open(&balloon);
+            let mut file = file.expect("the balloon was just made");
+            while file.write_all(&[1; 4096]).is_ok() {}
+        }
     }
 
-    /// Gives back what [`Disk::fill`] took.
+    /// Gives back what [`Disk::fill`] and [`Disk::fill_up`] took.
     pub fn make_room(&self) {
         std::fs::remove_file(self.balloon()).expect("the disk was filled");
+    }
+
+    /// Takes all room there is, until [`Disk::make_room`].
+    pub fn fill_up(&self) {
+        self.fill(0);
     }
 
     /// Bytes that a process may still write.
@@ -131,6 +154,19 @@ impl Disk {
 
     fn mount_text(&self) -> &str {
         self.mount.to_str().expect("temporary paths are plain text")
+    }
+}
+
+/// A disk that stands still; it goes on when this is dropped.
+#[derive(Debug)]
+pub struct Frozen<'a>(&'a Disk);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let thawed = try_run("fsfreeze", &["-u", self.0.mount_text()]);
+        if !thawed.status.success() {
+            eprintln!("{} stays frozen", self.0.mount.display());
+        }
     }
 }
 

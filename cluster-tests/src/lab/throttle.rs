@@ -10,6 +10,7 @@ use crate::node::Node;
 /// Where the controller is, on a machine that has it.
 const CONTROLLER: &str = "/sys/fs/cgroup/blkio";
 const WRITES: &str = "blkio.throttle.write_iops_device";
+const COUNTS: &str = "blkio.throttle.io_serviced";
 const PROCESSES: &str = "cgroup.procs";
 
 /// Why no disk can be made slow on this machine; none: they can.
@@ -47,6 +48,15 @@ impl Slow {
             self.group.join(WRITES),
             format!("{} {per_second}", self.device),
         )
+    }
+
+    /// Writes that reached the disk from this process since it is slow; none if the machine does not
+    /// count them.
+    pub fn writes(&self) -> Option<u64> {
+        let counts = fs::read_to_string(self.group.join(COUNTS)).ok()?;
+        let prefix = format!("{} Write ", self.device);
+        let line = counts.lines().find_map(|line| line.strip_prefix(&prefix))?;
+        line.trim().parse().ok()
     }
 
     fn lift(&self) -> io::Result<()> {

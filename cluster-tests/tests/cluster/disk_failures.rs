@@ -69,12 +69,11 @@ async fn a_disk_that_fails_ends_its_node_and_nothing_else() {
 /// The disk of a node fails, and so the node ends by itself, saying why.
 async fn fails(cluster: &mut Cluster, which: usize, id: u64, failure: Failure) {
     let node = &mut cluster.nodes_mut()[which];
-    node.expect_errors(failure.says());
-    node.expect_errors("an earlier write failed");
+    node.expect_failure(failure.says());
     let mut failing = None;
     match failure {
         Failure::Dead => node.disk().break_down(),
-        Failure::ReadOnly => node.disk().turn_read_only(),
+        Failure::ReadOnly => node.turn_disk_read_only().await,
         Failure::Syncs => match syncs::missing() {
             None => failing = Some(FailingSyncs::of(node)),
             Some(reason) => {

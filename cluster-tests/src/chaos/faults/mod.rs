@@ -3,6 +3,9 @@
 mod answers;
 mod clock;
 mod consumers;
+mod corrupt;
+mod disk;
+mod full;
 mod kill;
 mod links;
 mod members;
@@ -22,13 +25,16 @@ use super::{Step, Task};
 use crate::{Cluster, lab};
 
 /// All kinds, in the order of their codes.
-const KINDS: [&[Kind]; 14] = [
+const KINDS: [&[Kind]; 17] = [
     kill::KINDS,
     power::KINDS,
     pause::KINDS,
     network::KINDS,
     topology::KINDS,
     links::KINDS,
+    disk::KINDS,
+    full::KINDS,
+    corrupt::KINDS,
     snapshots::KINDS,
     members::KINDS,
     restart::KINDS,

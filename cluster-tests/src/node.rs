@@ -306,11 +306,6 @@ impl Node {
         .await
     }
 
-    /// The number of the process, which was started.
-    pub fn pid(&self) -> u32 {
-        self.process.as_ref().expect("the node runs").id()
-    }
-
     /// Whether the process was started and has not ended.
     pub fn is_running(&mut self) -> bool {
         self.process
@@ -329,17 +324,16 @@ impl Node {
     /// Asks the process to end and waits until it has.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
-        let mut process = self.process.take().expect("the node runs");
-        wait::until("a node ends after SIGTERM", STOP_MAX, async || {
-            ended(&mut process)
-        })
-        .await
+        self.ends(STOP_MAX).await
     }
 
     /// Waits until the process ends by itself, without being asked to.
     pub async fn ends(&mut self, limit: Duration) -> ExitStatus {
-        let mut process = self.process.take().expect("the node runs");
-        wait::until("a node ends by itself", limit, async || ended(&mut process)).await
+        // Not taken before it has ended: a test that fails here must not leave a process behind.
+        let process = self.process.as_mut().expect("the node was started");
+        let status = wait::until("a node ends by itself", limit, async || ended(process)).await;
+        self.process = None;
+        status
     }
 
     /// Gives the node that does not run other ports, as a machine that got another address.

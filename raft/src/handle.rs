@@ -440,7 +440,7 @@ impl Raft {
     pub async fn fatal(&self) -> Fatal {
         let ended = |metrics: &RaftMetrics<TypeConfig>| metrics.running_state.clone().err();
         match metrics::wait_for(&self.inner.core, ended).await {
-            Ok(fatal) => fatal_of(&fatal),
+            Ok(fatal) => with_reason(fatal_of(&fatal), self.inner.log.failure()),
             Err(Stopped) => Fatal::Core("its metrics closed".into()),
         }
     }
@@ -563,7 +563,35 @@ fn fatal_of(fatal: &CoreFatal<TypeConfig>) -> Fatal {
     }
 }
 
+/// Who meets a failed log first ends the core, and may know no more than that it has stopped: the
+/// log knows why.
+fn with_reason(fatal: Fatal, log_failed: Option<&str>) -> Fatal {
+    match (fatal, log_failed) {
+        (Fatal::Storage(met), Some(why)) if !met.contains(why) => {
+            Fatal::Storage(format!("{why}; {met}"))
+        }
+        (fatal, _) => fatal,
+    }
+}
+
 async fn look_after_members(changes: Arc<Changes>) {
     // Ends with the core; there is nothing to say that the core does not say.
     let Err(Stopped) = changes.look_after().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_log_says_why_whoever_met_it_first() {
+        let met = |what: &str| Fatal::Storage(what.into());
+        let why = Some("write failed: no such disk");
+        let told = with_reason(met("the log has stopped before entry 7 was durable"), why);
+        assert!(told.to_string().contains("no such disk"), "{told}");
+        let itself = met("the log store has failed: write failed: no such disk");
+        assert_eq!(with_reason(itself.clone(), why), itself);
+        assert_eq!(with_reason(Fatal::Stopped, why), Fatal::Stopped);
+        assert_eq!(with_reason(met("a block"), None), met("a block"));
+    }
 }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::{Kind, Seen, hold, other_than};
 use crate::chaos::Step;
-use crate::lab::syncs::{self, FailingSyncs};
-use crate::lab::throttle::{self, Slow};
+use crate::lab::syncs::FailingSyncs;
+use crate::lab::throttle::Slow;
 use crate::{Cluster, wait};
 
-/// The kinds.
-pub(super) const KINDS: &[Kind] = &[
+/// Kinds that need [`crate::lab::throttle`].
+pub(super) const SLOW: &[Kind] = &[
     Kind {
         name: "F7-slow-leader-disk",
         changes_leader: false,
@@ -22,6 +22,10 @@ pub(super) const KINDS: &[Kind] = &[
         mending: Duration::from_secs(2),
         play: |cluster, step| Box::pin(slow_follower(cluster, step)),
     },
+];
+
+/// Kinds that need no more than the lab.
+pub(super) const KINDS: &[Kind] = &[
     Kind {
         name: "F8-stalled-leader-disk",
         changes_leader: false,
@@ -46,13 +50,15 @@ pub(super) const KINDS: &[Kind] = &[
         mending: Duration::from_secs(4),
         play: |cluster, step| Box::pin(failing(cluster, step, Failure::ReadOnly)),
     },
-    Kind {
-        name: "F8-failing-syncs",
-        changes_leader: false,
-        mending: Duration::from_secs(4),
-        play: |cluster, step| Box::pin(failing(cluster, step, Failure::Syncs)),
-    },
 ];
+
+/// Kinds that need [`crate::lab::syncs`].
+pub(super) const FAILING_SYNCS: &[Kind] = &[Kind {
+    name: "F8-failing-syncs",
+    changes_leader: false,
+    mending: Duration::from_secs(4),
+    play: |cluster, step| Box::pin(failing(cluster, step, Failure::Syncs)),
+}];
 
 /// Writes a second of a slow disk: from 20 to 49.
 const SLOWEST: u32 = 20;
@@ -77,10 +83,6 @@ async fn slow_follower(cluster: &mut Cluster, step: &Step) -> Seen {
 }
 
 async fn slow(cluster: &Cluster, step: &Step, which: usize) -> Seen {
-    if let Some(reason) = throttle::missing() {
-        eprintln!("not played: {reason}");
-        return counted("slow disks that could not be made");
-    }
     let before = term(cluster).await;
     let rate = SLOWEST + step.choice % SLOWNESS;
     let slow = Slow::disk(&cluster.nodes()[which], rate);
@@ -154,13 +156,7 @@ async fn failing(cluster: &mut Cluster, step: &Step, failure: Failure) -> Seen {
     match failure {
         Failure::Dead => node.disk().break_down(),
         Failure::ReadOnly => node.turn_disk_read_only().await,
-        Failure::Syncs => {
-            if let Some(reason) = syncs::missing() {
-                eprintln!("not played: {reason}");
-                return counted("failing syncs that could not be made");
-            }
-            syncs = Some(FailingSyncs::of(node));
-        }
+        Failure::Syncs => syncs = Some(FailingSyncs::of(node)),
     }
     let status = node.ends(EFFECT_MAX).await;
     drop(syncs);

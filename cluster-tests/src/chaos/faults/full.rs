@@ -1,5 +1,6 @@
 //! F9: disks are full, and have room again.
 
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde_json::json;
@@ -65,27 +66,34 @@ async fn all(cluster: &mut Cluster, step: &Step) -> Seen {
     counted("nearly full disks", cluster.nodes().len(), violations)
 }
 
-/// A node that can write nothing at all ends, and comes back once it can.
+/// No room at all: a node may go on in what was set aside for its log, or end; one that is started
+/// finds no room for its files, and ends; with room it comes back.
 async fn none_at_all(cluster: &mut Cluster, step: &Step) -> Seen {
     const FULL: &str = "No space left on device";
     let which = step.pick(cluster.nodes().len());
-    let client = cluster.client().pinned_to(which);
     let node = &mut cluster.nodes_mut()[which];
     node.expect_failure(FULL);
     node.disk().fill_up();
-    // The log may have room that was set aside for it; a snapshot has none. Whether the node lives
-    // to answer is open.
-    drop(client.snapshot().await);
-    let status = node.ends(NOTICE_MAX).await;
-    let last = node.last_words();
-    assert!(
-        status.code() == Some(1) && last.contains("had to stop") && last.contains(FULL),
-        "{status}: {last}"
-    );
     hold(step).await;
+    if node.is_running() {
+        node.kill9();
+    } else {
+        let status = node.ends(NOTICE_MAX).await;
+        assert_is_full(status, &node.last_words(), "had to stop", FULL);
+    }
+    node.spawn(&[]);
+    let status = node.ready_or_ended().await;
+    let status = status.expect("no node starts where it can write nothing");
+    assert_is_full(status, &node.last_words(), "cannot start", FULL);
+    node.kill9();
     node.disk().make_room();
     cluster.restart(&[which]).await;
-    counted("full disks", 1, Vec::new())
+    counted("disks without any room", 1, Vec::new())
+}
+
+fn assert_is_full(status: ExitStatus, said: &str, what: &str, why: &str) {
+    let full = status.code() == Some(1) && said.contains(what) && said.contains(why);
+    assert!(full, "{status}: {said}");
 }
 
 fn counted(what: &'static str, count: usize, violations: Vec<String>) -> Seen {

@@ -25,14 +25,16 @@ use super::{Step, Task};
 use crate::{Cluster, lab};
 
 /// All kinds, in the order of their codes.
-const KINDS: [&[Kind]; 17] = [
+const KINDS: [&[Kind]; 19] = [
     kill::KINDS,
     power::KINDS,
     pause::KINDS,
     network::KINDS,
     topology::KINDS,
     links::KINDS,
+    disk::SLOW,
     disk::KINDS,
+    disk::FAILING_SYNCS,
     full::KINDS,
     corrupt::KINDS,
     snapshots::KINDS,
@@ -123,6 +125,12 @@ impl Fault {
         }
         if self.needs_clocks() {
             return lab::clock::missing();
+        }
+        if self.is_of(disk::SLOW) {
+            return lab::throttle::missing();
+        }
+        if self.is_of(disk::FAILING_SYNCS) {
+            return lab::syncs::missing();
         }
         if self.is_of(starve::KINDS) {
             return lab::cgroup::missing();

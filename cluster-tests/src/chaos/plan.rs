@@ -73,7 +73,7 @@ impl Plan {
 mod tests {
     use super::*;
 
-    const LENGTH: Duration = Duration::from_secs(600);
+    const LENGTH: Duration = Duration::from_secs(1_800);
 
     #[test]
     fn a_seed_gives_its_schedule_and_no_other() {

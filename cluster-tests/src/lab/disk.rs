@@ -69,8 +69,8 @@ impl Disk {
     /// Breaks down under whoever uses it: every later access fails with EIO. Until
     /// [`Disk::power_on`], for which the process that uses it has to have ended.
     ///
-    /// Unlike [`Disk::cut_power`] it lies to nobody who lives to see it: ext4 answers a sync that is
-    /// under way when its journal is aborted as if it had succeeded, now and then.
+    /// Unlike [`Disk::cut_power`] it lies to nobody who lives to see it: ext4 answers a sync that
+    /// is under way when its journal is aborted as if it had succeeded, now and then.
     pub fn break_down(&self) {
         run(
             "perl",
@@ -79,8 +79,8 @@ impl Disk {
     }
 
     /// Becomes read-only, as ext4 does after an error of the device: every later write fails with
-    /// EROFS. Until [`Disk::power_on`], as after [`Disk::break_down`]. No sync may be under way, for
-    /// the reason given there; see [`crate::node::Node::turn_disk_read_only`].
+    /// EROFS. Until [`Disk::power_on`], as after [`Disk::break_down`]. No sync may be under way,
+    /// for the reason given there; see [`crate::node::Node::turn_disk_read_only`].
     pub fn turn_read_only(&self) {
         // A plain remount is refused while a file is open for writing.
         run("mount", &["-o", "remount,abort", self.mount_text()]);

@@ -50,8 +50,8 @@ impl Slow {
         )
     }
 
-    /// Writes that reached the disk from this process since it is slow; none if the machine does not
-    /// count them.
+    /// Writes that reached the disk from this process since it is slow; none if the machine does
+    /// not count them.
     pub fn writes(&self) -> Option<u64> {
         let counts = fs::read_to_string(self.group.join(COUNTS)).ok()?;
         let prefix = format!("{} Write ", self.device);

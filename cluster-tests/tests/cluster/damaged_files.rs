@@ -115,8 +115,8 @@ async fn what_is_damaged_is_named_at_the_start_and_the_cluster_goes_on() {
     assert_history(&cluster, &root, &table, ops).await;
 }
 
-/// Starts a node of whose files one is damaged, and gives what it says if it refuses. That must name
-/// the file and the command that helps.
+/// Starts a node of whose files one is damaged, and gives what it says if it refuses. That must
+/// name the file and the command that helps.
 async fn starts(cluster: &mut Cluster, which: usize, id: u64, part: Part, file: &Path) -> String {
     let node = &mut cluster.nodes_mut()[which];
     // The reason, as it is logged; what matters of it is asserted.

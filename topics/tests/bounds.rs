@@ -163,3 +163,20 @@ fn a_claim_looks_at_a_bounded_number_of_segments() {
     assert_eq!(committed, u64::from(limit));
     assert_eq!(world.demand(), Demand::Nothing);
 }
+
+#[test]
+fn a_claim_on_a_topic_without_partitions_is_refused() {
+    let mut world = World::with_messages(2);
+    let claim = Claim {
+        topic_id: 1,
+        group: "g".into(),
+        limit: 1,
+        lease_ms: 1,
+        start: Some(Position::Earliest(true).into()),
+        ..Claim::default()
+    };
+    // There is a position, and more to grant: whose turn it is next is what cannot be said.
+    assert!(world.claim(1).is_some());
+    let refused = world.apply(|batch, at| groups::claim(batch, at, &claim));
+    assert_eq!(refused.unwrap_err().code, types::ErrorCode::InvalidInput);
+}

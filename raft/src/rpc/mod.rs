@@ -2,7 +2,7 @@
 //!
 //! Files: [`auth`] says who may; [`messages`] are what is said; [`service`] takes the calls and
 //! [`append`], [`snapshot`] answer the two that are streams; [`convert`] turns messages into
-//! openraft's types and back.
+//! openraft's types and back, and [`reread`] shows what is left of one by then.
 
 pub mod auth;
 pub mod messages;
@@ -10,6 +10,7 @@ pub mod messages;
 pub(crate) mod convert;
 
 mod append;
+mod reread;
 mod service;
 mod snapshot;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use tonic::transport::Server;
 
+pub use reread::{Said, reread};
 pub use service::{Invitation, RpcService};
 
 /// How often a connection without traffic is tried, and how long the answer may take.

@@ -68,6 +68,9 @@ fn check(command: &Claim) -> Result<(), Stop> {
         return Err(invalid("a group needs a name"));
     }
     check_name("consumer", &command.consumer_id)?;
+    if command.partitions == 0 {
+        return Err(invalid("a topic has at least one partition"));
+    }
     if !(1..=limits::CONSUME_LIMIT_MAX).contains(&command.limit) {
         let max = limits::CONSUME_LIMIT_MAX;
         return Err(invalid(format!(

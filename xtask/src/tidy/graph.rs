@@ -17,6 +17,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("cluster-tests", &["api", "client"]),
     ("bench", &["api", "client"]),
+    (
+        "fuzz",
+        &["types", "storage", "topics", "sql", "raft", "api"],
+    ),
     ("xtask", &[]),
 ];
 

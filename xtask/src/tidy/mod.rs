@@ -112,10 +112,14 @@ pub fn run(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Inputs of fuzzing: any bytes, which are text by chance.
+const CORPUS: &str = "fuzz/corpus/";
+
 /// The tree's text files. A file that is not UTF-8 (a picture, a golden database) has no rules.
 fn load(root: &Path) -> Result<Vec<File>> {
     let mut files = Vec::new();
-    for path in cargo::source_files(root)? {
+    let sources = cargo::source_files(root)?.into_iter();
+    for path in sources.filter(|path| !path.starts_with(CORPUS)) {
         let bytes = fs::read(root.join(&path)).with_context(|| format!("cannot read {path}"))?;
         if let Ok(text) = String::from_utf8(bytes) {
             files.push(File { path, text });

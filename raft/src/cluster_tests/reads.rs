@@ -3,8 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::Instant as _;
+use tokio::time::Instant;
+
 use super::harness::{Node, PATIENCE, patient, put, three};
 use crate::{ReadIndexError, Role};
+
+/// Longer than it takes the leader to have tried many times in vain.
+const AWAY: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_index_on_any_node_covers_what_was_answered_before() {
@@ -108,4 +114,22 @@ async fn every_node_tells_how_all_are_doing() {
     assert_eq!(status.members[2].role, Role::Unreachable);
     // The leader still knows how far the dead one was.
     assert!(status.members[2].last_log_index >= index);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_away_is_heard_again_though_nothing_is_written() {
+    let [first, _second, third] = three().await;
+    first.wait_ready().await;
+    let third = third.kill();
+    // sleep: the node is away for as long as that.
+    tokio::time::sleep(AWAY).await;
+    let back = Instant::now();
+    let _third = Node::restarted(third.0, third.1, third.2).await;
+    // Not only once, as it connects, but from then on.
+    let heard = crate::metrics::wait_for(first.raft.core(), |metrics| {
+        let last = (*metrics.heartbeat.as_ref()?.get(&3)?)?;
+        let after = back.elapsed().saturating_sub(last.elapsed());
+        (after >= AWAY).then_some(())
+    });
+    patient(heard).await.unwrap();
 }

@@ -102,8 +102,12 @@ const REOPEN_PAUSE_MAX: Duration = Duration::from_millis(400);
 impl Connection {
     /// How long to leave the node alone. The core's own backoff begins only when a stream takes its
     /// first request, which one that cannot be opened never does.
+    ///
+    /// Heartbeats come at their own interval, and the core gives each no longer than that: after a
+    /// pause it would be over before it was sent, and so would all that follow.
     fn reopen_pause(&self) -> Duration {
         match self.failed_opens {
+            _ if self.lane == Lane::Control => Duration::ZERO,
             0 => Duration::ZERO,
             failed => (REOPEN_PAUSE_MIN * 2_u32.pow(failed.min(8) - 1)).min(REOPEN_PAUSE_MAX),
         }

@@ -46,11 +46,21 @@ impl Plan {
     /// Faults of these kinds for about as long as `length`. Each kind comes once before any comes
     /// twice, as far as the time reaches.
     pub fn new(seed: u64, length: Duration, faults: &[Fault]) -> Plan {
+        Plan::drawn(seed, faults, |planned, _| planned < length)
+    }
+
+    /// Each of the faults once.
+    pub fn once(seed: u64, faults: &[Fault]) -> Plan {
+        Plan::drawn(seed, faults, |_, steps| steps < faults.len())
+    }
+
+    /// Faults as long as `more` says so, of the time and the steps planned so far.
+    fn drawn(seed: u64, faults: &[Fault], more: impl Fn(Duration, usize) -> bool) -> Plan {
         let mut random = StdRng::seed_from_u64(seed);
         let mut steps = Vec::new();
         let mut planned = Duration::ZERO;
         let mut bag: Vec<Fault> = Vec::new();
-        while planned < length && !faults.is_empty() {
+        while more(planned, steps.len()) && !faults.is_empty() {
             if bag.is_empty() {
                 bag = faults.to_vec();
             }
@@ -80,6 +90,16 @@ mod tests {
         let plan = Plan::new(7, LENGTH, &Fault::all());
         assert_eq!(plan, Plan::new(7, LENGTH, &Fault::all()));
         assert_ne!(plan.steps, Plan::new(8, LENGTH, &Fault::all()).steps);
+    }
+
+    #[test]
+    fn each_fault_once_is_each_fault_once() {
+        let plan = Plan::once(3, &Fault::all());
+        let mut faults: Vec<Fault> = plan.steps.iter().map(|step| step.fault).collect();
+        faults.sort_unstable();
+        let mut all = Fault::all();
+        all.sort_unstable();
+        assert_eq!(faults, all);
     }
 
     #[test]

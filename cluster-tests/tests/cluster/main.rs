@@ -7,6 +7,7 @@
 mod ack_repeats;
 mod addresses;
 mod bad_input;
+mod chaos;
 mod consume_answers;
 mod controls;
 mod crash;

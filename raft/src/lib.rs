@@ -41,6 +41,8 @@ pub mod type_config;
 
 #[cfg(test)]
 mod cluster_tests;
+#[cfg(test)]
+mod simulation;
 
 pub use add::AddMember;
 pub use announce::Removed;

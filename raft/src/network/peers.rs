@@ -162,7 +162,7 @@ impl Peers {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         let _on_our_runtime = self.shared.runtime.enter();
-        let channel = endpoint.connect_lazy();
+        let channel = connect_lazily(&endpoint, self.shared.identity.node_id, address);
         let link = Link {
             address: address.to_owned(),
             tls,
@@ -369,6 +369,20 @@ fn same(one: Option<&Arc<Tls>>, other: Option<&Arc<Tls>>) -> bool {
         (Some(one), Some(other)) => Arc::ptr_eq(one, other),
         (None, None) => true,
         _ => false,
+    }
+}
+
+#[cfg(not(test))]
+fn connect_lazily(endpoint: &Endpoint, _: NodeId, _: &str) -> Channel {
+    endpoint.connect_lazy()
+}
+
+/// Nodes of a simulation have no sockets.
+#[cfg(test)]
+fn connect_lazily(endpoint: &Endpoint, from: NodeId, address: &str) -> Channel {
+    match crate::simulation::connector(from, address) {
+        Some(connector) => endpoint.connect_with_connector_lazy(connector),
+        None => endpoint.connect_lazy(),
     }
 }
 

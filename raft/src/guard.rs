@@ -4,6 +4,7 @@
 //! Every second it asks all members how they are. From the answers follow:
 //!
 //! - whether growth is refused ([`crate::disk`]);
+//! - whether this leader's disk stands still, and another is to lead ([`crate::stall`]);
 //! - now and then, whether all hold the same state: digests are compared at one entry that all have
 //!   applied. A minority that differs is told through the log, by an entry that names the
 //!   majority's digest, and stops when it applies that. Where no majority agrees nobody can say who
@@ -27,10 +28,12 @@ use crate::disk::{Disk, Room, Verdict};
 use crate::error::ProposeError;
 use crate::handle::{Core, Raft};
 use crate::leadership::Leadership;
+use crate::log_store::LogHandle;
 use crate::membership::Changes;
 use crate::metrics;
 use crate::network::peers::Peers;
 use crate::rpc::messages::{StatusRequest, StatusResponse};
+use crate::stall;
 use crate::state_machine::StateStore;
 use crate::status;
 use crate::tls::Certificates;
@@ -47,6 +50,7 @@ pub(crate) struct Own {
     pub store: Arc<StateStore>,
     pub member: Member,
     pub disk: watch::Receiver<Disk>,
+    pub log: LogHandle,
     pub certificates: watch::Receiver<Certificates>,
     pub clock: Arc<Clock>,
     pub changes: Arc<Changes>,
@@ -68,6 +72,12 @@ impl Own {
                 .and_then(|index| self.store.digest_at(index)),
             apply_version: self.member.apply_version,
             draining: self.changes.is_draining(),
+            log_write_ms: self
+                .log
+                .write_takes()
+                .as_millis()
+                .try_into()
+                .unwrap_or(u64::MAX),
             wall_time: self.clock.wall(),
             ..status::own(&self.core, applied, &self.member.version)
         }
@@ -179,6 +189,9 @@ impl Guard {
         }
         self.disks
             .retain(|id, _| stored.membership().get_node(id).is_some());
+        if self.leave_stalled_disk(&stored, &answers).await {
+            return;
+        }
         self.judge_disks(&stored, &answers).await;
         self.announce_builds(&stored, &answers).await;
         self.compare(&stored, &answers, term).await;
@@ -199,6 +212,33 @@ impl Guard {
         });
         let answers = futures::future::join_all(asked).await;
         answers.into_iter().flatten().collect()
+    }
+
+    /// Lets another voter lead while this node cannot write its log. False if all is well, or if
+    /// there is nobody.
+    async fn leave_stalled_disk(
+        &mut self,
+        stored: &StoredMembership,
+        answers: &BTreeMap<NodeId, StatusResponse>,
+    ) -> bool {
+        let own = *self.own.core.node_id();
+        let Some(next) = stall::successor(own, stored.voter_ids(), answers) else {
+            return false;
+        };
+        if self.stuck.is_some_and(|at| at.elapsed() < HANDOVER_PAUSE) {
+            return false;
+        }
+        let for_ms = answers.get(&own).map(|answer| answer.log_write_ms);
+        tracing::warn!(
+            next,
+            for_ms,
+            "the log's disk stands still: another is to lead"
+        );
+        if let Err(error) = self.changes.leave_stalled(next).await {
+            tracing::warn!(next, %error, "the leadership was not handed on");
+        }
+        self.stuck = Some(Instant::now());
+        true
     }
 
     async fn judge_disks(

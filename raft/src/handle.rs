@@ -166,6 +166,7 @@ impl Raft {
             store: store.clone(),
             member,
             disk: disk.clone(),
+            log: log.clone(),
             certificates,
             clock: clock.clone(),
             changes: changes.clone(),

@@ -33,6 +33,7 @@ mod read_index;
 pub mod recover;
 pub mod rpc;
 pub mod snapshot;
+mod stall;
 pub mod state_machine;
 pub mod status;
 mod successor;

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -33,6 +34,15 @@ const PROMOTE_INTERVAL: Duration = Duration::from_millis(200);
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a transfer of the leadership waits for each of its steps.
 const TRANSFER_STEP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What becomes of entries that are not committed when the leadership is handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InFlight {
+    /// They are committed before.
+    Finishes,
+    /// They stay in the log, and the next leader decides.
+    Stays,
+}
 
 pub(crate) type Result<T, E = MembershipError> = std::result::Result<T, E>;
 
@@ -164,7 +174,7 @@ impl Changes {
                 .successor()
                 .await
                 .ok_or_else(|| refused("no other voter answers, so nobody could lead"))?;
-            self.hand_over(successor).await?;
+            self.hand_over(successor, InFlight::Finishes).await?;
             return Err(MembershipError::NotLeader {
                 leader: Some(successor),
             });
@@ -295,11 +305,24 @@ impl Changes {
             let why = format!("node {node_id} does not answer, so it cannot lead");
             return Err(MembershipError::Refused(why));
         }
-        self.hand_over(node_id).await
+        self.hand_over(node_id, InFlight::Finishes).await
+    }
+
+    /// The same from a leader whose log cannot be written at the moment. What is in flight stays
+    /// so: the next leader commits what it has of it, and who asked is told once this node's
+    /// disk moves again.
+    pub(crate) async fn leave_stalled(&self, node_id: NodeId) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        self.leading()?;
+        match self.hand_over(node_id, InFlight::Stays).await {
+            // A node whose vote cannot be written does not get to hear who leads.
+            Ok(()) | Err(MembershipError::Unknown) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The steps of a transfer. The caller has the turn and leads.
-    async fn hand_over(&self, node_id: NodeId) -> Result<()> {
+    async fn hand_over(&self, node_id: NodeId, in_flight: InFlight) -> Result<()> {
         // While the gate is still open: nobody pauses for a node that does not keep up.
         if !self
             .soon(|metrics| lag_of(metrics, node_id) <= PROMOTE_LAG_MAX)
@@ -307,8 +330,16 @@ impl Changes {
         {
             return Err(refused("the node does not keep up, so it cannot lead"));
         }
-        let shut = tokio::time::timeout(TRANSFER_STEP_TIMEOUT, self.batcher.shut()).await;
-        let _shut = shut.map_err(|_| refused("what is being written does not finish"))?;
+        // Nothing new is proposed from the first look on, also where this is not waited for.
+        let mut shut = pin!(self.batcher.shut());
+        let patience = match in_flight {
+            InFlight::Finishes => TRANSFER_STEP_TIMEOUT,
+            InFlight::Stays => Duration::ZERO,
+        };
+        let finished = tokio::time::timeout(patience, &mut shut).await;
+        if finished.is_err() && in_flight == InFlight::Finishes {
+            return Err(refused("what is being written does not finish"));
+        }
         self.wait("the node does not catch up", |metrics| {
             lag_of(metrics, node_id) == 0
         })

@@ -232,6 +232,9 @@ pub const DIGEST_MARKS_MAX: usize = 1_024;
 pub const DIGEST_COMPARE_INTERVAL_MS: u64 = 10_000;
 /// How often a leader asks the members how they are, and a node looks at its disk.
 pub const WATCH_INTERVAL_MS: u64 = 1_000;
+/// How long one write of the leader's log may take, fsync included, before another voter leads: as
+/// long as it takes to elect one in place of a leader that is gone.
+pub const LOG_STALL_MAX_MS: u64 = 1_500;
 
 // ---- Disk -------------------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
 //! A disk that fails under a running node ends that node, which says so, and nothing else.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster_tests::lab::syncs::{self, FailingSyncs};
 use cluster_tests::load::{Load, Table};
-use cluster_tests::{Cluster, lab};
+use cluster_tests::{Cluster, lab, wait};
 
 use crate::history::assert_history;
 
@@ -14,6 +14,9 @@ const WRITERS: u32 = 6;
 const BETWEEN: u64 = 100;
 /// How long a node whose disk has failed may go on.
 const STOP_MAX: Duration = Duration::from_secs(20);
+
+/// How long nobody else may lead while the leader's disk stands still.
+const ANOTHER_LEADS_MAX: Duration = Duration::from_secs(10);
 
 /// How a disk fails.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +64,35 @@ async fn a_disk_that_fails_ends_its_node_and_nothing_else() {
         cluster.restart(&[which]).await;
         cluster.wait_for_voters(3).await;
     }
+    load.progress(BETWEEN).await;
+    let ops = load.finish().await;
+    assert_history(&cluster, &root, &table, ops).await;
+}
+
+#[tokio::test]
+async fn a_leader_whose_disk_stands_still_is_followed_by_another() {
+    if !lab::available() {
+        return;
+    }
+    let mut cluster = Cluster::start_in_lab(3, DISK_MIB, &[]).await;
+    let root = cluster.root().await;
+    let table = Table::create(&root, "shop").await;
+    let mut load = Load::start(&cluster.client(), &table, WRITERS);
+    load.progress(BETWEEN).await;
+    let (ids, leader) = (cluster.ids().await, cluster.leader().await);
+    let frozen = cluster.nodes()[leader].disk().freeze();
+    let began = Instant::now();
+    // Its heartbeats go on, and so does what its disk was asked before.
+    wait::until("another leads", ANOTHER_LEADS_MAX, async || {
+        let client = cluster.client().pinned_to((leader + 1) % 3);
+        let leads = client.cluster_status().await.ok()?.leader_id?;
+        (leads != ids[leader]).then_some(())
+    })
+    .await;
+    load.progress(BETWEEN).await;
+    println!("writes go on after {:?}", began.elapsed());
+    drop(frozen);
+    cluster.wait_for_voters(3).await;
     load.progress(BETWEEN).await;
     let ops = load.finish().await;
     assert_history(&cluster, &root, &table, ops).await;

@@ -2,7 +2,8 @@
 //!
 //! Files: [`writer`] is the one thread that writes; [`memory`] is what is known without the engine,
 //! the log's youngest entries among it; [`recovery`] opens a log and says what is wrong with it;
-//! [`marker`] notices a log that lost its end; [`records`] has the bytes of the small values.
+//! [`marker`] notices a log that lost its end, and [`under_way`] a disk that stands still;
+//! [`records`] has the bytes of the small values.
 //!
 //! Rules, from openraft's contract for log storage:
 //! - A vote is on the disk when `save_vote` returns, a truncation and a purge when theirs do.
@@ -17,6 +18,7 @@ mod marker;
 mod memory;
 mod records;
 mod recovery;
+mod under_way;
 mod writer;
 
 use std::fmt::Debug;
@@ -41,6 +43,7 @@ use types::planted::{self, CrashPoint};
 
 use self::marker::MarkerKeeper;
 use self::memory::LogMemory;
+use self::under_way::UnderWay;
 use self::writer::{Write, Writer};
 use crate::type_config::{LogEntry, LogId, TypeConfig, Vote};
 
@@ -69,6 +72,7 @@ struct Shared {
     engine: Arc<dyn Engine>,
     memory: Mutex<LogMemory>,
     counters: Counters,
+    under_way: UnderWay,
     failed: OnceLock<String>,
 }
 
@@ -134,6 +138,7 @@ impl LogStore {
             engine,
             memory: Mutex::new(memory),
             counters: Counters::default(),
+            under_way: UnderWay::default(),
             failed: OnceLock::new(),
         });
         let (queue, receiver) = mpsc::channel(LOG_WRITER_QUEUE_MAX);
@@ -435,6 +440,11 @@ impl LogHandle {
     /// closes when the log's writer ends, which it does with the store or with a failed write.
     pub fn durable_end(&self) -> watch::Receiver<LogIndex> {
         self.durable_end.clone()
+    }
+
+    /// For how long the write that is under way takes; zero where there is none.
+    pub(crate) fn write_takes(&self) -> Duration {
+        self.shared.under_way.takes()
     }
 
     /// What was written so far.

@@ -224,7 +224,9 @@ impl Writer {
         }
         let started = Instant::now();
         planted::crash_at(CrashPoint::BeforeSync);
-        self.shared.engine.write(&group.ops, durability(group))?;
+        let engine = &self.shared.engine;
+        let write = || engine.write(&group.ops, durability(group));
+        self.shared.under_way.during(write)?;
         self.shared
             .counters
             .add_write(group.entries, group.bytes as u64, started.elapsed());

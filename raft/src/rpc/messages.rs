@@ -219,6 +219,9 @@ pub struct StatusResponse {
     /// The files of one of them hold something newer that cannot be used.
     #[prost(bool, tag = "26")]
     pub certificate_refused: bool,
+    /// For how long the write of its log that is under way takes, in ms.
+    #[prost(uint64, tag = "27")]
+    pub log_write_ms: u64,
 }
 
 /// A node asks another who it is; the one question answered before it belongs to a cluster.

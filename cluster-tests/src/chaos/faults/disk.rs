@@ -67,6 +67,8 @@ const SLOWNESS: u32 = 30;
 const BURST: u64 = 40;
 /// A slow disk must not make the nodes elect leader after leader.
 const TERMS_MAX: u64 = 3;
+/// How long a leader may lead while its disk stands still.
+const LEAVES_MAX: Duration = Duration::from_secs(6);
 /// How long until the first thread of a node waits for a disk that stands still, and until a node
 /// has ended whose disk fails.
 const EFFECT_MAX: Duration = Duration::from_secs(20);
@@ -111,7 +113,16 @@ async fn slow(cluster: &Cluster, step: &Step, which: usize) -> Seen {
 
 async fn stalled_leader(cluster: &mut Cluster, step: &Step) -> Seen {
     let leader = cluster.leader().await;
-    stalled(cluster, step, leader).await
+    let before = term(cluster).await;
+    let mut seen = stalled(cluster, step, leader).await;
+    if step.hold >= LEAVES_MAX && term(cluster).await == before {
+        let what = format!(
+            "liveness: a leader led {:?} with a disk that stood still",
+            step.hold
+        );
+        seen.violations.push(what);
+    }
+    seen
 }
 
 async fn stalled_follower(cluster: &mut Cluster, step: &Step) -> Seen {

@@ -36,6 +36,8 @@ pub struct Node {
     pub rpc: SocketAddr,
     directory: PathBuf,
     env: Vec<(String, String)>,
+    /// Its host in the lab's network; none: it is not in the lab.
+    host: Option<u8>,
     /// File of the network namespace it runs in; none: this process's own.
     namespace: Option<String>,
     /// Holds its data; none: they lie in `directory`.
@@ -60,6 +62,7 @@ impl Node {
             rpc: ports::free(),
             directory,
             env,
+            host: None,
             namespace: None,
             disk: None,
             clock: None,
@@ -81,6 +84,7 @@ impl Node {
         Node {
             http: network.socket(host, LAB_HTTP_PORT),
             rpc: network.socket(host, RPC_PORT),
+            host: Some(host),
             disk: Some(Disk::new(&directory.join("disk"), disk_mib)),
             namespace: Some(network.namespace_file(host)),
             directory,
@@ -104,6 +108,12 @@ impl Node {
     /// Its wall clock; only a node that was given one has one of its own.
     pub fn clock(&self) -> &Clock {
         self.clock.as_ref().expect("the node was given a clock")
+    }
+
+    /// Its host in the lab's network. A node that comes in another's place among the nodes of a
+    /// cluster may well be on a host of another number.
+    pub fn host(&self) -> u8 {
+        self.host.expect("a node in the lab is on a host")
     }
 
     /// The number of its process.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use cluster_tests::chaos::history::History;
-use cluster_tests::chaos::{Fault, Plan, Report, Workload, runner};
+use cluster_tests::chaos::{Fault, Plan, Report, Setting, Workload, runner};
 use cluster_tests::lab;
 
 /// Break a cluster under load, and check every promise afterwards
@@ -28,6 +28,10 @@ struct Arguments {
     /// How many nodes there are
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=9))]
     nodes: u8,
+    /// Break only processes and the connections of clients, which needs no rights; so it is done
+    /// where there can be no lab
+    #[arg(long)]
+    no_lab: bool,
     /// Keep what every client was told in this file; left out: only if the run fails
     #[arg(long)]
     history: Option<PathBuf>,
@@ -55,7 +59,8 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     };
-    let faults = possible(faults, arguments.nodes);
+    let setting = setting(&arguments);
+    let faults = possible(faults, setting);
     if faults.is_empty() {
         return ExitCode::from(2);
     }
@@ -69,10 +74,6 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    if let Some(reason) = lab::missing() {
-        eprintln!("chaos: {reason}");
-        return ExitCode::from(2);
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -85,7 +86,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let run = runner::run(&plan, arguments.nodes, &workloads, &history, |line| {
+    let run = runner::run(&plan, setting, &workloads, &history, |line| {
         eprintln!("chaos: {line}");
     });
     let report = runtime.block_on(run);
@@ -106,9 +107,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// In the lab, unless there is none or nobody wants it.
+fn setting(arguments: &Arguments) -> Setting {
+    let missing = lab::missing().filter(|_| !arguments.no_lab && !arguments.plan);
+    if let Some(reason) = &missing {
+        eprintln!("chaos: without the lab: {reason}");
+    }
+    Setting {
+        nodes: arguments.nodes,
+        in_lab: !arguments.no_lab && missing.is_none(),
+    }
+}
+
 /// Those of the faults that can be played here; says of the others why not.
-fn possible(faults: Vec<Fault>, nodes: u8) -> Vec<Fault> {
-    let can = |fault: &Fault| match fault.missing(nodes) {
+fn possible(faults: Vec<Fault>, setting: Setting) -> Vec<Fault> {
+    let can = |fault: &Fault| match fault.missing(setting) {
         None => true,
         Some(reason) => {
             eprintln!("chaos: without {}: {reason}", fault.name());

@@ -29,5 +29,15 @@ pub use plan::{Plan, Step};
 pub use report::Report;
 pub use workloads::Workload;
 
+/// What a run takes place in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// How many nodes there are.
+    pub nodes: u8,
+    /// Does each have a disk and a network of its own ([`crate::lab`])? Without, only processes and
+    /// connections of clients can be broken, which needs no rights.
+    pub in_lab: bool,
+}
+
 /// What a fault or a workload does, of whatever kind it is.
 type Task<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;

@@ -8,7 +8,7 @@ use super::pauses::Pauses;
 use super::report::Played;
 use super::workloads::rows::Rows;
 use super::workloads::{Running, Verdict, Workload};
-use super::{Plan, Report, Step};
+use super::{Plan, Report, Setting, Step};
 use crate::cluster::Cluster;
 use crate::{User, wait};
 
@@ -61,17 +61,17 @@ impl Workloads {
     }
 }
 
-/// Plays the plan on a new cluster of so many nodes in the lab, under these workloads and that of
-/// rows, and checks everything afterwards. `tell` hears of each step. Panics, leaving data and
-/// logs, if nodes differ or one does not come back.
+/// Plays the plan on a new cluster in this setting, under these workloads and that of rows, and
+/// checks everything afterwards. `tell` hears of each step. Panics, leaving data and logs, if nodes
+/// differ or one does not come back.
 pub async fn run(
     plan: &Plan,
-    nodes: u8,
+    setting: Setting,
     workloads: &[Workload],
     history: &History,
     mut tell: impl FnMut(String),
 ) -> Report {
-    let mut cluster = found(plan, nodes).await;
+    let mut cluster = found(plan, setting).await;
     let root = cluster.root().await;
     let mut workloads = Workloads::start(&cluster, &root, workloads, history).await;
     let pauses = Pauses::of(workloads.rows.load().acks());
@@ -116,8 +116,11 @@ pub async fn run(
 }
 
 /// A cluster with what its faults need.
-async fn found(plan: &Plan, nodes: u8) -> Cluster {
-    let mut cluster = Cluster::describe_in_lab(nodes, DISK_MIB, &LITTLE_LOG);
+async fn found(plan: &Plan, setting: Setting) -> Cluster {
+    let mut cluster = match setting.in_lab {
+        true => Cluster::describe_in_lab(setting.nodes, DISK_MIB, &LITTLE_LOG),
+        false => Cluster::describe(setting.nodes.into(), &LITTLE_LOG),
+    };
     if plan.steps.iter().any(|step| step.fault.needs_clocks()) {
         cluster.give_clocks();
     }

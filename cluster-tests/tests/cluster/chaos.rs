@@ -2,10 +2,13 @@
 //! workloads and with all checks. `cargo xtask chaos` goes on for as long as one likes.
 
 use cluster_tests::chaos::history::History;
-use cluster_tests::chaos::{Fault, Plan, Workload, runner};
+use cluster_tests::chaos::{Fault, Plan, Setting, Workload, runner};
 use cluster_tests::lab;
 
-const NODES: u8 = 3;
+const SETTING: Setting = Setting {
+    nodes: 3,
+    in_lab: true,
+};
 /// The schedule stays the same from run to run, so that a failure can be tied to a change; what
 /// new seeds find is for the long runs.
 const SEED: u64 = 1;
@@ -50,7 +53,7 @@ async fn survive(faults: &[&str]) {
     let history = History::create(&directory.path().join("history.jsonl")).unwrap();
     let workloads = Workload::all();
     let tell = |line| println!("{line}");
-    let report = runner::run(&plan, NODES, &workloads, &history, tell).await;
+    let report = runner::run(&plan, SETTING, &workloads, &history, tell).await;
     println!("{report}");
     if !report.is_good() {
         history.flush();

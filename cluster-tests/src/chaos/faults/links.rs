@@ -54,7 +54,7 @@ const SLOW_RATE: &str = "1mbit";
 async fn loss(cluster: &mut Cluster, step: &Step) -> Seen {
     let percent = LOSS_PERCENT[step.pick(LOSS_PERCENT.len())];
     for node in 0..cluster.nodes().len() {
-        cluster.network().lose(host(node), percent);
+        cluster.network().lose(host(cluster, node), percent);
     }
     bad_links(cluster, step, "packets lost").await
 }
@@ -62,21 +62,23 @@ async fn loss(cluster: &mut Cluster, step: &Step) -> Seen {
 /// Connections end all the time.
 async fn resets(cluster: &mut Cluster, step: &Step) -> Seen {
     for node in 0..cluster.nodes().len() {
-        cluster.network().reset(host(node), RESETS_PER_MILLE);
+        cluster
+            .network()
+            .reset(host(cluster, node), RESETS_PER_MILLE);
     }
     bad_links(cluster, step, "connections reset").await
 }
 
 async fn slow_leader(cluster: &mut Cluster, step: &Step) -> Seen {
     let leader = cluster.leader().await;
-    cluster.network().slow(host(leader), SLOW_RATE);
+    cluster.network().slow(host(cluster, leader), SLOW_RATE);
     bad_links(cluster, step, "packets delayed").await
 }
 
 async fn slow_follower(cluster: &mut Cluster, step: &Step) -> Seen {
     let leader = cluster.leader().await;
     let follower = other_than(leader, cluster, step);
-    cluster.network().slow(host(follower), SLOW_RATE);
+    cluster.network().slow(host(cluster, follower), SLOW_RATE);
     bad_links(cluster, step, "packets delayed").await
 }
 
@@ -98,7 +100,7 @@ async fn bad_links(cluster: &Cluster, step: &Step, what: &'static str) -> Seen {
 async fn half_open(cluster: &mut Cluster, step: &Step) -> Seen {
     let leader = cluster.leader().await;
     let follower = other_than(leader, cluster, step);
-    cluster.network().isolate(host(follower));
+    cluster.network().isolate(host(cluster, follower));
     cluster.nodes_mut()[follower].kill9();
     hold(step).await;
     cluster.nodes_mut()[follower].spawn(&[]);

@@ -111,7 +111,7 @@ async fn cut_off(cluster: &mut Cluster, step: &Step) -> Seen {
     let ms = u64::try_from(step.pick(MOMENTS_MS)).unwrap_or_default();
     // sleep: when something breaks is part of the schedule
     tokio::time::sleep(Duration::from_millis(ms)).await;
-    cluster.network().isolate(host(leader));
+    cluster.network().isolate(host(cluster, leader));
     hold(step).await;
     cluster.network().heal();
     asking.abort();

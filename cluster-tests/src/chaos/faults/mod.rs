@@ -21,7 +21,7 @@ mod topology;
 use std::fmt;
 use std::time::Duration;
 
-use super::{Step, Task};
+use super::{Setting, Step, Task};
 use crate::{Cluster, lab};
 
 /// All kinds, in the order of their codes.
@@ -45,6 +45,15 @@ const KINDS: [&[Kind]; 19] = [
     consumers::KINDS,
     starve::KINDS,
     overload::KINDS,
+];
+
+/// Those that need processes and connections and nothing else.
+const WITHOUT_LAB: [&[Kind]; 5] = [
+    kill::KINDS,
+    pause::KINDS,
+    restart::KINDS,
+    answers::KINDS,
+    consumers::KINDS,
 ];
 
 /// A kind of fault. Whoever has one may copy it.
@@ -115,9 +124,12 @@ impl Fault {
         self.0.mending
     }
 
-    /// Why it cannot be played on this machine with so many nodes; none: it can.
-    pub fn missing(self, nodes: u8) -> Option<String> {
-        if self.is_of(topology::KINDS) && nodes < topology::NODES_MIN {
+    /// Why it cannot be played on this machine in such a setting; none: it can.
+    pub fn missing(self, setting: Setting) -> Option<String> {
+        if self.needs_lab() && !setting.in_lab {
+            return Some("it needs the lab".into());
+        }
+        if self.is_of(topology::KINDS) && setting.nodes < topology::NODES_MIN {
             return Some(format!("it needs {} nodes", topology::NODES_MIN));
         }
         if self.is_of(links::KINDS) && self.name() != links::HALF_OPEN {
@@ -136,6 +148,11 @@ impl Fault {
             return lab::cgroup::missing();
         }
         None
+    }
+
+    /// Must each node have a disk and a network of its own?
+    fn needs_lab(self) -> bool {
+        !WITHOUT_LAB.iter().any(|kinds| self.is_of(kinds))
     }
 
     /// Must the nodes have wall clocks of their own?
@@ -198,8 +215,8 @@ fn other_than(leader: usize, cluster: &Cluster, step: &Step) -> usize {
 }
 
 /// A node's place in the lab's network.
-fn host(node: usize) -> u8 {
-    u8::try_from(node).expect("a lab has few hosts")
+fn host(cluster: &Cluster, node: usize) -> u8 {
+    cluster.nodes()[node].host()
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ async fn isolate_all(cluster: &mut Cluster, step: &Step) -> Seen {
 
 async fn isolate(cluster: &Cluster, step: &Step, which: &[usize]) -> Seen {
     for node in which {
-        cluster.network().isolate(host(*node));
+        cluster.network().isolate(host(cluster, *node));
     }
     hold(step).await;
     cluster.network().heal();
@@ -75,7 +75,9 @@ async fn isolate(cluster: &Cluster, step: &Step, which: &[usize]) -> Seen {
 async fn deaf_leader(cluster: &mut Cluster, step: &Step) -> Seen {
     let leader = cluster.leader().await;
     for other in others(cluster, leader) {
-        cluster.network().deafen(host(other), host(leader));
+        cluster
+            .network()
+            .deafen(host(cluster, other), host(cluster, leader));
     }
     hold(step).await;
     cluster.network().heal();
@@ -85,7 +87,9 @@ async fn deaf_leader(cluster: &mut Cluster, step: &Step) -> Seen {
 async fn mute_leader(cluster: &mut Cluster, step: &Step) -> Seen {
     let leader = cluster.leader().await;
     for other in others(cluster, leader) {
-        cluster.network().deafen(host(leader), host(other));
+        cluster
+            .network()
+            .deafen(host(cluster, leader), host(cluster, other));
     }
     hold(step).await;
     cluster.network().heal();
@@ -96,7 +100,7 @@ async fn mute_leader(cluster: &mut Cluster, step: &Step) -> Seen {
 async fn isolate_and_kill(cluster: &mut Cluster, step: &Step) -> Seen {
     let leader = cluster.leader().await;
     let follower = other_than(leader, cluster, step);
-    cluster.network().isolate(host(leader));
+    cluster.network().isolate(host(cluster, leader));
     cluster.nodes_mut()[follower].kill9();
     hold(step).await;
     cluster.network().heal();

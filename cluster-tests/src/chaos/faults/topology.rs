@@ -29,7 +29,7 @@ pub(super) const NODES_MIN: u8 = 5;
 async fn bridge(cluster: &mut Cluster, step: &Step) -> Seen {
     let count = cluster.nodes().len();
     let middle = step.pick(count);
-    let at = |place: usize| host((middle + place) % count);
+    let at = |place: usize| host(cluster, (middle + place) % count);
     let half = count / 2;
     for one in 1..=half {
         for other in half + 1..count {
@@ -45,7 +45,9 @@ async fn ring(cluster: &mut Cluster, step: &Step) -> Seen {
     for one in 0..count {
         for other in one + 2..count {
             if (other + 1) % count != one {
-                cluster.network().cut(host(one), host(other));
+                cluster
+                    .network()
+                    .cut(host(cluster, one), host(cluster, other));
             }
         }
     }

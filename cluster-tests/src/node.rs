@@ -19,10 +19,11 @@ pub const START_MAX: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(30);
 /// What a node may say once its storage has failed, without saying how: that the rest of it, or the
 /// consensus library, has met a log or a core that has ended.
-const SAID_BY_THE_WAY: [&str; 3] = [
+const SAID_BY_THE_WAY: [&str; 4] = [
     "an earlier write failed",
     "the log has stopped before entry",
     "failed to receive from RaftCore: None",
+    "failed to send HeartbeatProgress",
 ];
 /// Lines of a node's log that a failure shows.
 const LOG_LINES: usize = 25;

@@ -73,9 +73,16 @@ pub fn run(config: Config) -> ExitCode {
             // To whoever reads the log, which may be a program, and to whoever started the node.
             tracing::error!("{error}");
             eprintln!("duet: {error}");
-            ExitCode::FAILURE
+            end_at_once()
         }
     }
+}
+
+/// Ends the process without a word to what still runs in it. Threads of a database whose disk
+/// failed may be at work yet; an orderly exit would take away what they hold, and they would end
+/// the process with a signal instead.
+fn end_at_once() -> ! {
+    signal_hook::low_level::exit(1)
 }
 
 fn start_runtimes(config: Config) -> Result<(), ServeError> {

@@ -252,8 +252,9 @@ fn config(
         enable_pre_vote: Some(true),
         backoff: "50ms 100ms 200ms ...1s".to_owned(),
         reset_backoff_on_transfer_leader: Some(true),
-        // A follower that lost its log is broken and must not vote.
-        allow_log_reversion: Some(false),
+        // A follower whose disk lost the very end of its log, which the marker need not notice,
+        // gets it again. Forbidden, this ends the leader, who may be the only one that has it.
+        allow_log_reversion: Some(true),
         // A restarted leader has to be elected again, or it could serve a state that it has not
         // recovered yet.
         enable_leader_restore: Some(false),

@@ -115,6 +115,46 @@ async fn what_is_damaged_is_named_at_the_start_and_the_cluster_goes_on() {
     assert_history(&cluster, &root, &table, ops).await;
 }
 
+/// The marker beside the log is a little older than the log, so that not every missing end is
+/// noticed by the node itself. The leader notices, and is not the one to suffer.
+#[tokio::test]
+async fn who_lost_the_last_of_its_log_gets_it_again_from_a_leader_that_goes_on() {
+    let mut cluster = Cluster::start(3).await;
+    let root = cluster.root().await;
+    let table = Table::create(&root, "shop").await;
+    let mut load = Load::start(&cluster.client(), &table, WRITERS);
+    let mut lost = false;
+    while !lost {
+        load.progress(BEFORE).await;
+        let leader = cluster.leader().await;
+        let which = (leader + 1) % 3;
+        let (id, term) = (cluster.ids().await[which], term(&cluster, leader).await);
+        cluster.nodes_mut()[which].kill9();
+        let file = Part::LogWal.find(&cluster.nodes()[which].data_dir());
+        Damage::Cut(999).inflict(&file.unwrap()).unwrap();
+        let node = &mut cluster.nodes_mut()[which];
+        node.expect_errors("cannot start: ");
+        node.spawn(&[]);
+        lost = node.ready_or_ended().await.is_none();
+        if !lost {
+            // The marker was new enough this time.
+            cluster.nodes_mut()[which].kill9();
+            cluster.replace(which, id).await;
+            continue;
+        }
+        cluster.wait_for_voters(3).await;
+        load.progress(BEFORE).await;
+        assert_eq!(self::term(&cluster, leader).await, term, "another leads");
+    }
+    let ops = load.finish().await;
+    assert_history(&cluster, &root, &table, ops).await;
+}
+
+async fn term(cluster: &Cluster, node: usize) -> u64 {
+    let client = cluster.client().pinned_to(node);
+    client.cluster_status().await.unwrap().term
+}
+
 /// Starts a node of whose files one is damaged, and gives what it says if it refuses. That must
 /// name the file and the command that helps.
 async fn starts(cluster: &mut Cluster, which: usize, id: u64, part: Part, file: &Path) -> String {

@@ -277,7 +277,7 @@ impl Check<'_> {
             for topic in topics.filter(|_| !by_another) {
                 self.pair(op, change, topic, happened.then_some(index));
             }
-            self.columns(change, index);
+            self.columns(change);
             if happened {
                 let row = (change.kind != Act::Delete).then_some(change.row);
                 self.rows.insert((change.table, change.id.clone()), row);
@@ -372,18 +372,17 @@ impl Check<'_> {
         self.used.insert(name);
     }
 
-    /// A message shows the columns that there were when its change was made.
-    fn columns(&mut self, change: &Change, index: Option<u64>) {
-        let Some(index) = index else { return };
-        for column in &self.facts.columns {
-            if column.table != change.table {
-                continue;
-            }
+    /// A message shows the columns that there were when it was appended. Where its change stands in
+    /// the log is [`Check::pair`]'s affair: a message may be of another operation that meant to
+    /// make the same change.
+    fn columns(&mut self, change: &Change) {
+        let columns = self.facts.columns.iter();
+        for column in columns.filter(|column| column.table == change.table) {
             for topic in self.facts.topics.keys() {
                 let messages = self.found.get(&name(topic, change));
-                for (_, content) in messages.into_iter().flatten() {
+                for (index, content) in messages.into_iter().flatten() {
                     let shown = content.get(&column.name).is_some();
-                    let holds = match column.span.at(index) {
+                    let holds = match column.span.at(*index) {
                         There::Yes => shown,
                         There::No => !shown,
                         There::Either => true,

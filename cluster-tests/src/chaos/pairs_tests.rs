@@ -273,6 +273,32 @@ fn columns_are_shown_while_they_are_there() {
 }
 
 #[test]
+fn a_refused_operation_is_of_no_time() {
+    // It meant to delete two rows, which two other operations deleted later, one under each form of
+    // the table.
+    let (a, b) = (
+        change("a", Act::Delete, 3, 2),
+        change("b", Act::Delete, 5, 1),
+    );
+    passes(|f| {
+        let refused = op(Outcome::Fail, 0, vec![a.clone(), b]);
+        f.ops.insert(2, refused);
+        f.ops.push(op(Outcome::Ok, 20, vec![a.clone()]));
+        f.rows.clear();
+        let content = json!({"v": "3", "seq": "2", "extra": "x"});
+        f.topics.get_mut("all").unwrap()[0].push(with(3, 20, &a, &content));
+        f.columns.push(Column {
+            table: T,
+            name: "extra".into(),
+            span: Span {
+                from: 15,
+                until: None,
+            },
+        });
+    });
+}
+
+#[test]
 fn what_changed_alone_is_understood() {
     let mut facts = good();
     facts

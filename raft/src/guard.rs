@@ -215,9 +215,10 @@ impl Guard {
     }
 
     /// Lets another voter lead while this node cannot write its log. False if all is well, or if
-    /// there is nobody.
+    /// there is nobody. Tried at every look: no write is answered meanwhile that a try could delay,
+    /// and the new leader refuses one that comes too late.
     async fn leave_stalled_disk(
-        &mut self,
+        &self,
         stored: &StoredMembership,
         answers: &BTreeMap<NodeId, StatusResponse>,
     ) -> bool {
@@ -225,9 +226,6 @@ impl Guard {
         let Some(next) = stall::successor(own, stored.voter_ids(), answers) else {
             return false;
         };
-        if self.stuck.is_some_and(|at| at.elapsed() < HANDOVER_PAUSE) {
-            return false;
-        }
         let for_ms = answers.get(&own).map(|answer| answer.log_write_ms);
         tracing::warn!(
             next,
@@ -237,7 +235,6 @@ impl Guard {
         if let Err(error) = self.changes.leave_stalled(next).await {
             tracing::warn!(next, %error, "the leadership was not handed on");
         }
-        self.stuck = Some(Instant::now());
         true
     }
 

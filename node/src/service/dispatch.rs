@@ -21,6 +21,11 @@ use super::topics::{GIVE_BACK_TIMEOUT, ReleaseRequest, TopicService};
 use crate::forward::{ForwardError, Forwarder, IfOrphaned};
 use crate::http::OnUndelivered;
 
+/// How long a call whose answer was lost waits for the term to end that it was lost in: longer than
+/// followers need to stand for election after a leader is gone. One that is still in office then
+/// lives, and it was the connection to it that broke.
+const SAME_TERM_MAX: Duration = Duration::from_secs(3);
+
 /// How a call came to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hop {
@@ -170,7 +175,8 @@ impl Dispatcher {
     ///
     /// Each try is bound to one term. If an answer is lost, the call goes on only to the leader of
     /// a later term, which can tell whether it happened. Until one has, `lost_after` is set, and
-    /// every error that leaves says that it may have.
+    /// every error that leaves says that it may have. Where the leader stays, nobody can tell, and
+    /// the client is not kept waiting for it.
     async fn at_leader(
         &self,
         mut call: Call,
@@ -178,19 +184,21 @@ impl Dispatcher {
         mut tried_at: LogIndex,
     ) -> Result<Reply, Error> {
         let mut leadership = self.consensus.leadership_watch();
-        let mut lost_in = None;
+        let (mut lost_in, mut lost_at) = (None, Instant::now());
         loop {
             let now = leadership.borrow_and_update().clone();
             match &failure {
                 Failure::Error(error) => return Err(error.clone()),
                 Failure::NotLeader => {}
-                Failure::Lost(_) => {
+                Failure::Lost(error) => {
                     call.lost_after = Some(call.lost_after.unwrap_or(tried_at));
-                    lost_in = if call.is_repeatable() {
-                        None
-                    } else {
-                        lost_in.max(call.term)
-                    };
+                    let term = call.term.filter(|_| !call.is_repeatable());
+                    if term > lost_in {
+                        (lost_in, lost_at) = (term, Instant::now());
+                    }
+                    if lost_in == Some(now.term) && lost_at.elapsed() >= SAME_TERM_MAX {
+                        return Err(error.clone());
+                    }
                 }
             }
             let later = lost_in.is_none_or(|term| now.term > term);
@@ -522,6 +530,22 @@ mod tests {
             let tried = node.after(call, Failure::Lost(lost())).await;
             assert!(tried.maybe_applied, "{name:?}: {tried}");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_waits_for_the_end_of_a_leadership_that_goes_on() {
+        let node = Node::start().await;
+        node.lead().await;
+        let call = Call {
+            deadline: Instant::now() + Duration::from_secs(60),
+            term: Some(node.raft.leadership().term),
+            ..call(Operation::Ack)
+        };
+        let began = Instant::now();
+        assert_eq!(node.after(call, Failure::Lost(lost())).await, lost());
+        let took = began.elapsed();
+        assert!(took < 2 * SAME_TERM_MAX, "{took:?}");
+        node.raft.shutdown().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use crate::lab::{Network, Proxy};
+use crate::lab::{Namespaces, Network, Proxy, Relays};
 use crate::node::Node;
 use crate::{Api, Metrics, ROOT_PASSWORD, User, wait};
 
@@ -28,8 +28,10 @@ const ELECTION_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Node>,
-    /// The network between them, if it is one of their own. Goes after the nodes.
-    network: Option<Network>,
+    /// The networks of their own, in the lab. Go after the nodes.
+    namespaces: Option<Namespaces>,
+    /// Relays between them, if there are any. Go after the nodes.
+    relays: Option<Relays>,
     /// Size of a node's own disk, in MiB; only in the lab.
     disk_mib: u32,
     /// Doors before the nodes, if there are any.
@@ -80,14 +82,35 @@ impl Cluster {
     pub fn describe_in_lab(nodes: u8, disk_mib: u32, env: &[(&str, &str)]) -> Cluster {
         let mut cluster = Cluster::describe(0, &[]);
         // One more, for a node that is to come later.
-        let network = Network::new(nodes + 1);
+        let network = Namespaces::new(nodes + 1);
         let env = environment(env);
         cluster.nodes = (0..nodes)
             .map(|host| Node::in_lab(cluster.directory(), &network, host, disk_mib, env.clone()))
             .collect();
         cluster.env = env;
         cluster.disk_mib = disk_mib;
-        cluster.network = Some(network);
+        cluster.namespaces = Some(network);
+        cluster
+    }
+
+    /// A cluster with relays between its nodes, so that its network can be broken without any
+    /// rights.
+    pub async fn start_with_relays(nodes: u8, env: &[(&str, &str)]) -> Cluster {
+        let mut cluster = Cluster::describe_with_relays(nodes, env);
+        cluster.found().await;
+        cluster
+    }
+
+    /// The same, not started.
+    pub fn describe_with_relays(nodes: u8, env: &[(&str, &str)]) -> Cluster {
+        let mut cluster = Cluster::describe(0, env);
+        // One more, for a node that is to come later.
+        let relays = Relays::new(nodes + 1);
+        let (directory, env) = (cluster.directory(), &cluster.env);
+        cluster.nodes = (0..nodes)
+            .map(|host| Node::behind_relay(directory, relays.seat(host), env.clone()))
+            .collect();
+        cluster.relays = Some(relays);
         cluster
     }
 
@@ -124,11 +147,21 @@ impl Cluster {
             .expect("a client of these doors")
     }
 
-    /// The network between the nodes; only a cluster in the lab has one of its own.
-    pub fn network(&self) -> &Network {
-        self.network
+    /// The network between the nodes; only a cluster in the lab or with relays has one that can be
+    /// broken.
+    pub fn network(&self) -> &dyn Network {
+        match (&self.namespaces, &self.relays) {
+            (Some(namespaces), _) => namespaces,
+            (None, Some(relays)) => relays,
+            (None, None) => panic!("nothing is between the nodes of this cluster"),
+        }
+    }
+
+    /// The same in the lab, where packets can be lost.
+    pub fn packets(&self) -> &Namespaces {
+        self.namespaces
             .as_ref()
-            .expect("a cluster in the lab has a network")
+            .expect("a cluster in the lab has packets")
     }
 
     /// The first node makes the cluster, the others join; returns when all vote.
@@ -156,7 +189,8 @@ impl Cluster {
             .collect();
         Cluster {
             nodes,
-            network: None,
+            namespaces: None,
+            relays: None,
             disk_mib: 0,
             doors: Vec::new(),
             former: Vec::new(),
@@ -184,25 +218,23 @@ impl Cluster {
         place
     }
 
-    /// The same with further flags; returns at once. In the lab it comes on the host, and without
+    /// The same with further flags; returns at once. In a network it comes on the host, and without
     /// the data, of the node that was forgotten last, if there is one.
     pub fn invite(&mut self, through: usize, flags: &[&str]) -> usize {
         let place = self.nodes.len();
         let name = format!("node-{}", place + self.former.len() + 1);
         let env = self.env.clone();
-        let mut node = match (&self.network, self.former.pop()) {
-            (Some(_), Some(mut former)) => {
-                former.lose_data();
-                former
-            }
-            (Some(network), None) => {
-                let host = u8::try_from(place).expect("a lab has few hosts");
-                Node::in_lab(self.directory(), network, host, self.disk_mib, env)
-            }
-            (None, former) => {
-                self.former.extend(former);
-                Node::new(self.directory(), &name, env)
-            }
+        let host = u8::try_from(place).expect("a cluster has few nodes");
+        let in_network = self.namespaces.is_some() || self.relays.is_some();
+        let mut node = if let Some(mut former) = self.former.pop_if(|_| in_network) {
+            former.lose_data();
+            former
+        } else if let Some(network) = &self.namespaces {
+            Node::in_lab(self.directory(), network, host, self.disk_mib, env)
+        } else if let Some(relays) = &self.relays {
+            Node::behind_relay(self.directory(), relays.seat(host), env)
+        } else {
+            Node::new(self.directory(), &name, env)
         };
         if self.nodes.iter().any(Node::has_clock) {
             node.give_clock();

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::lab::network::RPC_PORT;
-use crate::lab::{Clock, Disk, Network};
+use crate::lab::namespaces::RPC_PORT;
+use crate::lab::relays::Seat;
+use crate::lab::{Clock, Disk, Namespaces};
 use crate::{binary, http, logs, ports, wait};
 
 /// How long a node may take from its start until it serves.
@@ -37,8 +38,10 @@ pub struct Node {
     pub rpc: SocketAddr,
     directory: PathBuf,
     env: Vec<(String, String)>,
-    /// Its host in the lab's network; none: it is not in the lab.
+    /// Its host in the network between the nodes; none: nothing is between them.
     host: Option<u8>,
+    /// Its place behind a relay; none: it is reached where it listens.
+    seat: Option<Seat>,
     /// File of the network namespace it runs in; none: this process's own.
     namespace: Option<String>,
     /// Holds its data; none: they lie in `directory`.
@@ -64,6 +67,7 @@ impl Node {
             directory,
             env,
             host: None,
+            seat: None,
             namespace: None,
             disk: None,
             clock: None,
@@ -72,10 +76,19 @@ impl Node {
         }
     }
 
+    /// A node that the others reach through a relay.
+    pub fn behind_relay(directory: &Path, seat: &Seat, env: Vec<(String, String)>) -> Node {
+        let mut node = Node::new(directory, &format!("node-{}", seat.host() + 1), env);
+        node.rpc = seat.relay();
+        node.host = Some(seat.host());
+        node.seat = Some(seat.clone());
+        node
+    }
+
     /// A node on a host of the lab: with an address and a disk of `disk_mib` MiB of its own.
     pub fn in_lab(
         directory: &Path,
-        network: &Network,
+        network: &Namespaces,
         host: u8,
         disk_mib: u32,
         env: Vec<(String, String)>,
@@ -86,6 +99,7 @@ impl Node {
             http: network.socket(host, LAB_HTTP_PORT),
             rpc: network.socket(host, RPC_PORT),
             host: Some(host),
+            seat: None,
             disk: Some(Disk::new(&directory.join("disk"), disk_mib)),
             namespace: Some(network.namespace_file(host)),
             directory,
@@ -111,10 +125,10 @@ impl Node {
         self.clock.as_ref().expect("the node was given a clock")
     }
 
-    /// Its host in the lab's network. A node that comes in another's place among the nodes of a
+    /// Its host in the network between the nodes. A node that comes in another's place among the nodes of a
     /// cluster may well be on a host of another number.
     pub fn host(&self) -> u8 {
-        self.host.expect("a node in the lab is on a host")
+        self.host.expect("a node in a network is on a host")
     }
 
     /// The number of its process.
@@ -256,17 +270,24 @@ impl Node {
             .arg("serve")
             .arg("--data-dir")
             .arg(self.data_dir())
-            .args([
-                "--http",
-                &self.http.to_string(),
-                "--rpc",
-                &self.rpc.to_string(),
-            ])
+            .args(["--http", &self.http.to_string()])
+            .args(self.rpc_flags())
             .args(["--log-format", "json"])
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .envs(self.clock.iter().flat_map(Clock::env))
             .stdin(Stdio::null());
         command
+    }
+
+    fn rpc_flags(&self) -> Vec<String> {
+        let reached = self.rpc.to_string();
+        match &self.seat {
+            None => vec!["--rpc".into(), reached],
+            Some(seat) => {
+                let listens = seat.listens().to_string();
+                vec!["--rpc".into(), listens, "--advertise-rpc".into(), reached]
+            }
+        }
     }
 
     /// Starts the process with further flags; returns at once.
@@ -281,7 +302,11 @@ impl Node {
             .stdout(stdout)
             .stderr(log)
             .spawn();
-        self.process = Some(process.expect("the binary under test starts"));
+        let process = process.expect("the binary under test starts");
+        if let Some(seat) = &self.seat {
+            seat.take(process.id());
+        }
+        self.process = Some(process);
     }
 
     /// Waits until the node says that it is ready; panics if it ends before.
@@ -350,6 +375,7 @@ impl Node {
     /// Gives the node that does not run other ports, as a machine that got another address.
     pub fn move_away(&mut self) {
         assert!(!self.is_running(), "{} runs", self.url());
+        assert!(self.seat.is_none(), "a relay stays where it is");
         self.http = ports::free();
         self.rpc = ports::free();
     }

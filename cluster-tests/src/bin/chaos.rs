@@ -28,8 +28,8 @@ struct Arguments {
     /// How many nodes there are
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=9))]
     nodes: u8,
-    /// Break only processes and the connections of clients, which needs no rights; so it is done
-    /// where there can be no lab
+    /// Break only processes and connections, those between nodes by relays, which needs no rights;
+    /// so it is done where there can be no lab
     #[arg(long)]
     no_lab: bool,
     /// Keep what every client was told in this file; left out: only if the run fails

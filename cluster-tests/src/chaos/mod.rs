@@ -35,7 +35,7 @@ pub struct Setting {
     /// How many nodes there are.
     pub nodes: u8,
     /// Does each have a disk and a network of its own ([`crate::lab`])? Without, only processes and
-    /// connections of clients can be broken, which needs no rights.
+    /// connections can be broken, which needs no rights.
     pub in_lab: bool,
 }
 

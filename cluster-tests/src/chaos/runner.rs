@@ -117,9 +117,11 @@ pub async fn run(
 
 /// A cluster with what its faults need.
 async fn found(plan: &Plan, setting: Setting) -> Cluster {
-    let mut cluster = match setting.in_lab {
-        true => Cluster::describe_in_lab(setting.nodes, DISK_MIB, &LITTLE_LOG),
-        false => Cluster::describe(setting.nodes.into(), &LITTLE_LOG),
+    let has_network = plan.steps.iter().any(|step| step.fault.needs_network());
+    let mut cluster = match (setting.in_lab, has_network) {
+        (true, _) => Cluster::describe_in_lab(setting.nodes, DISK_MIB, &LITTLE_LOG),
+        (false, true) => Cluster::describe_with_relays(setting.nodes, &LITTLE_LOG),
+        (false, false) => Cluster::describe(setting.nodes.into(), &LITTLE_LOG),
     };
     if plan.steps.iter().any(|step| step.fault.needs_clocks()) {
         cluster.give_clocks();

@@ -3,8 +3,8 @@
 //! What goes between a host and this process, which plays the clients, is not touched by loss and
 //! resets. `nft` loses and resets, `tc` makes slow; both are needed for these faults alone.
 
-use super::network::{BRIDGE_HOST, RPC_PORT};
-use super::{Network, installed, run, try_run};
+use super::namespaces::{BRIDGE_HOST, RPC_PORT};
+use super::{Namespaces, installed, run, try_run};
 
 /// Why there can be no bad links on this machine; none: there can be.
 pub fn missing() -> Option<String> {
@@ -12,15 +12,15 @@ pub fn missing() -> Option<String> {
     Some(format!("`{tool}` is not installed"))
 }
 
-impl Network {
+impl Namespaces {
     /// Of what other hosts send to this one, `percent` of the packets are lost.
     pub fn lose(&self, host: u8, percent: u8) {
         let rule = format!("numgen random mod 100 < {percent} counter drop");
         self.rule(host, &rule);
     }
 
-    /// Of the packets of other hosts' connections to this one, `per_mille` end their connection.
-    pub fn reset(&self, host: u8, per_mille: u16) {
+    /// [`super::Network::reset`].
+    pub(super) fn reset_packets(&self, host: u8, per_mille: u16) {
         let rule = format!(
             "tcp dport {RPC_PORT} numgen random mod 1000 < {per_mille} \
              counter reject with tcp reset"
@@ -28,16 +28,17 @@ impl Network {
         self.rule(host, &rule);
     }
 
-    /// What this host sends goes no faster than this rate, as `tc` spells it.
-    pub fn slow(&self, host: u8, rate: &str) {
+    /// [`super::Network::slow`].
+    pub(super) fn shape(&self, host: u8, kbit: u32) {
+        let rate = format!("{kbit}kbit");
         let (namespace, link) = (self.namespace(host), self.inside(host));
         let args = ["-n", &namespace, "qdisc", "replace", "dev", &link, "root"];
-        let shape = ["tbf", "rate", rate, "burst", "1600", "latency", "1s"];
+        let shape = ["tbf", "rate", &rate, "burst", "1600", "latency", "1s"];
         run("tc", &[&args[..], &shape[..]].concat());
     }
 
-    /// Packets so far that a bad link of this host has hit since it became bad.
-    pub fn hits(&self, host: u8) -> u64 {
+    /// [`super::Network::hits`], in packets.
+    pub(super) fn counted(&self, host: u8) -> u64 {
         let rules = self.nft(host, &["list", "ruleset"]);
         let (namespace, link) = (self.namespace(host), self.inside(host));
         let args = ["-s", "-n", &namespace, "qdisc", "show", "dev", &link];
@@ -45,17 +46,15 @@ impl Network {
         after(&rules, "counter packets ") + after(&shape, "overlimits ")
     }
 
-    /// All links are good again.
-    pub fn mend_links(&self) {
-        for host in 0..self.hosts() {
-            let (namespace, link) = (self.namespace(host), self.inside(host));
-            // Both fail where nothing was bad.
-            self.nft(host, &["delete", "table", "inet", "duet"]);
-            try_run(
-                "tc",
-                &["-n", &namespace, "qdisc", "del", "dev", &link, "root"],
-            );
-        }
+    /// The links of this host are good again.
+    pub(super) fn lift(&self, host: u8) {
+        let (namespace, link) = (self.namespace(host), self.inside(host));
+        // Both fail where nothing was bad.
+        self.nft(host, &["delete", "table", "inet", "duet"]);
+        try_run(
+            "tc",
+            &["-n", &namespace, "qdisc", "del", "dev", &link, "root"],
+        );
     }
 
     fn rule(&self, host: u8, rule: &str) {

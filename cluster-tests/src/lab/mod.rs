@@ -1,21 +1,26 @@
 //! A machine for each node, as far as one machine can be several: a disk that loses power, and a
 //! network that can be cut.
 //!
-//! [`disk`] is an ext4 file system of its own in a file; [`network`] a network namespace of its own
+//! [`disk`] is an ext4 file system of its own in a file; [`namespaces`] a network of its own for each,
 //! on a bridge. Both need root and tools that Debian and Ubuntu have (`mount`, `mkfs.ext4`, `ip`,
 //! `nsenter`, `perl`). Where something is missing, [`missing`] says what.
 //!
 //! Some faults need more, and each says for itself what is missing: [`links`] that are bad, a
 //! [`clock`] that can be set, a [`cgroup`] for a share of the processor, a disk that is slow
-//! ([`throttle`]), [`syncs`] that fail. [`proxy`] needs nothing.
+//! ([`throttle`]), [`syncs`] that fail.
+//!
+//! What needs no rights: [`proxy`], a door for clients, and [`relays`], which are what [`network`]
+//! asks for where there can be no lab.
 
 pub mod cgroup;
 pub mod clock;
 pub mod disk;
 pub mod links;
+pub mod namespaces;
 pub mod network;
 pub mod process;
 pub mod proxy;
+pub mod relays;
 pub mod syncs;
 pub mod throttle;
 
@@ -24,8 +29,10 @@ use std::process::{Command, Output};
 
 pub use clock::Clock;
 pub use disk::Disk;
+pub use namespaces::Namespaces;
 pub use network::Network;
 pub use proxy::Proxy;
+pub use relays::Relays;
 
 /// The tools that the lab runs.
 const TOOLS: [&str; 9] = [

@@ -1,140 +1,46 @@
-//! A network of one's own: a namespace for each node, on one bridge.
+//! What lies between nodes, however it is made: it can be cut, and it can be bad.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::fmt::Debug;
 
-use super::{run, try_run};
+/// Links between hosts, one in each direction from each to each.
+///
+/// In the lab these are network namespaces ([`super::Namespaces`]), without it relays
+/// ([`super::Relays`]). Who breaks them need not know which.
+pub trait Network: Debug {
+    /// How many hosts there are.
+    fn hosts(&self) -> u8;
 
-/// The place of this process on the bridge, among the hosts.
-pub(super) const BRIDGE_HOST: u8 = 253;
-/// Where hosts are reached by each other.
-pub(crate) const RPC_PORT: u16 = 9188;
+    /// What `from` sends does not reach `to` any more; the other direction still works. Connections
+    /// are not closed: they fall silent.
+    fn deafen(&self, from: u8, to: u8);
 
-/// Hosts on a bridge, with this process beside them. Everything is removed on drop.
-#[derive(Debug)]
-pub struct Network {
-    /// Names everything that is made; different for each network on a machine.
-    tag: u16,
-    hosts: u8,
-}
+    /// Every host reaches every host again.
+    fn heal(&self);
 
-impl Network {
-    /// Makes `hosts` namespaces, each with an address on a bridge that this process reaches.
-    pub fn new(hosts: u8) -> Network {
-        // 10.77.0.0/16 is cut into a subnet for each network; the names carry the same number.
-        let tag = rand::random_range(1..250);
-        let network = Network { tag, hosts };
-        let bridge = network.bridge();
-        run("ip", &["link", "add", &bridge, "type", "bridge"]);
-        let own = format!("10.77.{tag}.254/24");
-        run("ip", &["addr", "add", &own, "dev", &bridge]);
-        run("ip", &["link", "set", &bridge, "up"]);
-        for host in 0..hosts {
-            network.add(host, &bridge);
-        }
-        network
-    }
+    /// The connections of other hosts to this one end all the time: of a thousand pieces that come
+    /// by them, `per_mille` end theirs.
+    fn reset(&self, host: u8, per_mille: u16);
 
-    fn add(&self, host: u8, bridge: &str) {
-        let (namespace, link) = (self.namespace(host), self.link(host));
-        let inside = self.inside(host);
-        run("ip", &["netns", "add", &namespace]);
-        run(
-            "ip",
-            &[
-                "link", "add", &link, "type", "veth", "peer", "name", &inside,
-            ],
-        );
-        run("ip", &["link", "set", &inside, "netns", &namespace]);
-        run("ip", &["link", "set", &link, "master", bridge, "up"]);
-        let address = format!("{}/24", self.address(host));
-        for args in [
-            vec!["addr", "add", &address, "dev", &inside],
-            vec!["link", "set", &inside, "up"],
-            vec!["link", "set", "lo", "up"],
-        ] {
-            run("ip", &[vec!["-n", &namespace], args].concat());
-        }
-    }
+    /// What this host sends goes no faster than so many kbit a second.
+    fn slow(&self, host: u8, kbit: u32);
 
-    /// The host's address; this process reaches it.
-    pub fn address(&self, host: u8) -> IpAddr {
-        let [_, tag] = self.tag.to_be_bytes();
-        Ipv4Addr::new(10, 77, tag, host + 1).into()
-    }
+    /// Pieces so far that a bad link of this host has hit since it became bad.
+    fn hits(&self, host: u8) -> u64;
 
-    /// A socket of the host.
-    pub fn socket(&self, host: u8, port: u16) -> SocketAddr {
-        SocketAddr::new(self.address(host), port)
-    }
+    /// All links are good again.
+    fn mend_links(&self);
 
-    /// The file that names the host's namespace, for `nsenter --net=`.
-    pub fn namespace_file(&self, host: u8) -> String {
-        format!("/run/netns/{}", self.namespace(host))
-    }
-
-    /// Nothing goes between two hosts any more, in either direction. Connections are not closed:
-    /// they fall silent.
-    pub fn cut(&self, one: u8, other: u8) {
+    /// Nothing goes between two hosts any more, in either direction.
+    fn cut(&self, one: u8, other: u8) {
         self.deafen(one, other);
         self.deafen(other, one);
     }
 
-    /// What `from` sends does not reach `to` any more; the other direction still works.
-    pub fn deafen(&self, from: u8, to: u8) {
-        let target = format!("{}/32", self.address(to));
-        let namespace = self.namespace(from);
-        run(
-            "ip",
-            &["-n", &namespace, "route", "replace", "blackhole", &target],
-        );
-    }
-
-    /// Cuts a host off from all other hosts. This process still reaches it.
-    pub fn isolate(&self, host: u8) {
-        for other in (0..self.hosts).filter(|other| *other != host) {
+    /// Cuts a host off from all other hosts. This process, which plays the clients, still reaches
+    /// it.
+    fn isolate(&self, host: u8) {
+        for other in (0..self.hosts()).filter(|other| *other != host) {
             self.cut(host, other);
         }
-    }
-
-    /// Every host reaches every host again.
-    pub fn heal(&self) {
-        for host in 0..self.hosts {
-            let namespace = self.namespace(host);
-            let flush = ["-n", &namespace, "route", "flush", "type", "blackhole"];
-            // Fails where there was none.
-            try_run("ip", &flush);
-        }
-    }
-
-    fn bridge(&self) -> String {
-        format!("duetb{}", self.tag)
-    }
-
-    /// How many there are.
-    pub fn hosts(&self) -> u8 {
-        self.hosts
-    }
-
-    pub(super) fn namespace(&self, host: u8) -> String {
-        format!("duet{}-{host}", self.tag)
-    }
-
-    /// The host's own end of its link.
-    pub(super) fn inside(&self, host: u8) -> String {
-        format!("p{}", self.link(host))
-    }
-
-    fn link(&self, host: u8) -> String {
-        format!("duet{}v{host}", self.tag)
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        // A namespace takes its end of the link with it, and that the other end.
-        for host in 0..self.hosts {
-            try_run("ip", &["netns", "delete", &self.namespace(host)]);
-        }
-        try_run("ip", &["link", "delete", &self.bridge()]);
     }
 }

@@ -5,9 +5,13 @@ use cluster_tests::chaos::history::History;
 use cluster_tests::chaos::{Fault, Plan, Setting, Workload, runner};
 use cluster_tests::lab;
 
-const SETTING: Setting = Setting {
+const LAB: Setting = Setting {
     nodes: 3,
     in_lab: true,
+};
+const NO_LAB: Setting = Setting {
+    nodes: 3,
+    in_lab: false,
 };
 /// The schedule stays the same from run to run, so that a failure can be tied to a change; what
 /// new seeds find is for the long runs.
@@ -38,11 +42,21 @@ async fn disks_fill_up_and_files_are_damaged() {
     survive(&["F9", "F10"]).await;
 }
 
-/// Plays each of the faults whose code or name begins so once, and wants nothing objected to.
+#[tokio::test]
+async fn without_the_lab_a_leader_is_cut_off_or_heard_by_nobody() {
+    survive_in(NO_LAB, &["F4-isolate-leader", "F5-mute-leader"]).await;
+}
+
+/// Plays each of the faults whose code or name begins so once in the lab, and wants nothing
+/// objected to.
 async fn survive(faults: &[&str]) {
-    if !lab::available() {
-        return;
+    if lab::available() {
+        survive_in(LAB, faults).await;
     }
+}
+
+/// The same anywhere.
+async fn survive_in(setting: Setting, faults: &[&str]) {
     let codes: Vec<String> = faults.iter().map(|code| (*code).to_owned()).collect();
     let plan = Plan::once(SEED, &Fault::named(&codes));
     assert!(
@@ -53,7 +67,7 @@ async fn survive(faults: &[&str]) {
     let history = History::create(&directory.path().join("history.jsonl")).unwrap();
     let workloads = Workload::all();
     let tell = |line| println!("{line}");
-    let report = runner::run(&plan, SETTING, &workloads, &history, tell).await;
+    let report = runner::run(&plan, setting, &workloads, &history, tell).await;
     println!("{report}");
     if !report.is_good() {
         history.flush();

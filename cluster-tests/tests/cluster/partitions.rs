@@ -20,7 +20,16 @@ async fn a_leader_cut_off_refuses_and_the_others_go_on() {
     if !lab::available() {
         return;
     }
-    let mut cluster = Cluster::start_in_lab(3, DISK_MIB, &[]).await;
+    cut_off(Cluster::start_in_lab(3, DISK_MIB, &[]).await).await;
+}
+
+/// The same by relays, which anybody may have.
+#[tokio::test]
+async fn without_the_lab_a_leader_cut_off_refuses_and_the_others_go_on() {
+    cut_off(Cluster::start_with_relays(3, &[]).await).await;
+}
+
+async fn cut_off(mut cluster: Cluster) {
     let root = cluster.root().await;
     let table = Table::create(&root, "shop").await;
     let mut load = Load::start(&cluster.client(), &table, WRITERS);

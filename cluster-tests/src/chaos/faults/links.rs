@@ -10,7 +10,7 @@ use crate::chaos::Step;
 /// The kinds.
 pub(super) const KINDS: &[Kind] = &[
     Kind {
-        name: "F6-loss",
+        name: LOSS,
         changes_leader: false,
         mending: Duration::from_secs(3),
         play: |cluster, step| Box::pin(loss(cluster, step)),
@@ -41,20 +41,22 @@ pub(super) const KINDS: &[Kind] = &[
     },
 ];
 
+/// The one that needs packets.
+pub(super) const LOSS: &str = "F6-loss";
 /// The one that needs no tools of its own.
 pub(super) const HALF_OPEN: &str = "F6-half-open";
 /// Of a hundred packets, how many a bad link loses.
 const LOSS_PERCENT: [u8; 4] = [5, 10, 20, 30];
 /// Of a thousand packets, how many end their connection.
 const RESETS_PER_MILLE: u16 = 20;
-/// A slow link: a thousandth of the usual one.
-const SLOW_RATE: &str = "1mbit";
+/// A slow link, in kbit a second: a thousandth of the usual one.
+const SLOW_KBIT: u32 = 1_000;
 
 /// Every link loses packets.
 async fn loss(cluster: &mut Cluster, step: &Step) -> Seen {
     let percent = LOSS_PERCENT[step.pick(LOSS_PERCENT.len())];
     for node in 0..cluster.nodes().len() {
-        cluster.network().lose(host(cluster, node), percent);
+        cluster.packets().lose(host(cluster, node), percent);
     }
     bad_links(cluster, step, "packets lost").await
 }
@@ -71,18 +73,18 @@ async fn resets(cluster: &mut Cluster, step: &Step) -> Seen {
 
 async fn slow_leader(cluster: &mut Cluster, step: &Step) -> Seen {
     let leader = cluster.leader().await;
-    cluster.network().slow(host(cluster, leader), SLOW_RATE);
+    cluster.network().slow(host(cluster, leader), SLOW_KBIT);
     bad_links(cluster, step, "packets delayed").await
 }
 
 async fn slow_follower(cluster: &mut Cluster, step: &Step) -> Seen {
     let leader = cluster.leader().await;
     let follower = other_than(leader, cluster, step);
-    cluster.network().slow(host(cluster, follower), SLOW_RATE);
+    cluster.network().slow(host(cluster, follower), SLOW_KBIT);
     bad_links(cluster, step, "packets delayed").await
 }
 
-/// Keeps the links bad for a while. Panics if not one packet met a bad link.
+/// Keeps the links bad for a while. Panics if nothing met a bad link.
 async fn bad_links(cluster: &Cluster, step: &Step, what: &'static str) -> Seen {
     hold(step).await;
     let hosts = 0..cluster.network().hosts();

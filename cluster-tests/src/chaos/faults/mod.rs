@@ -47,6 +47,9 @@ const KINDS: [&[Kind]; 19] = [
     overload::KINDS,
 ];
 
+/// Those that break what lies between nodes.
+const OF_NETWORKS: [&[Kind]; 3] = [network::KINDS, topology::KINDS, links::KINDS];
+
 /// Those that need processes and connections and nothing else.
 const WITHOUT_LAB: [&[Kind]; 5] = [
     kill::KINDS,
@@ -129,10 +132,14 @@ impl Fault {
         if self.needs_lab() && !setting.in_lab {
             return Some("it needs the lab".into());
         }
+        if self.needs_network() && !setting.in_lab && lab::relays::missing().is_some() {
+            return lab::relays::missing();
+        }
         if self.is_of(topology::KINDS) && setting.nodes < topology::NODES_MIN {
             return Some(format!("it needs {} nodes", topology::NODES_MIN));
         }
-        if self.is_of(links::KINDS) && self.name() != links::HALF_OPEN {
+        let needs_tools = setting.in_lab && self.name() != links::HALF_OPEN;
+        if self.is_of(links::KINDS) && needs_tools {
             return lab::links::missing();
         }
         if self.needs_clocks() {
@@ -150,9 +157,15 @@ impl Fault {
         None
     }
 
-    /// Must each node have a disk and a network of its own?
+    /// Must each node have a disk or a network of its own?
     fn needs_lab(self) -> bool {
-        !WITHOUT_LAB.iter().any(|kinds| self.is_of(kinds))
+        let without = WITHOUT_LAB.iter().any(|kinds| self.is_of(kinds));
+        !without && (!self.needs_network() || self.name() == links::LOSS)
+    }
+
+    /// Must what lies between nodes be such that it can be broken: the lab, or relays?
+    pub fn needs_network(self) -> bool {
+        OF_NETWORKS.iter().any(|kinds| self.is_of(kinds))
     }
 
     /// Must the nodes have wall clocks of their own?
@@ -214,7 +227,7 @@ fn other_than(leader: usize, cluster: &Cluster, step: &Step) -> usize {
     (leader + 1 + step.pick(count - 1)) % count
 }
 
-/// A node's place in the lab's network.
+/// A node's place in the network between the nodes.
 fn host(cluster: &Cluster, node: usize) -> u8 {
     cluster.nodes()[node].host()
 }
@@ -238,6 +251,32 @@ mod tests {
         assert_eq!(named(&["F2-power-all"]), [Fault::of("F2-power-all")]);
         assert_eq!(named(&["F14", "F3"]).len(), 2);
         assert_eq!(named(&["F99"]), []);
+    }
+
+    #[test]
+    fn without_the_lab_networks_are_broken_and_packets_and_disks_are_not() {
+        let setting = Setting {
+            nodes: 5,
+            in_lab: false,
+        };
+        for (name, possible) in [
+            ("F1-kill-leader", true),
+            ("F2-power-all", false),
+            ("F4-isolate-leader", true),
+            ("F5-mute-leader", true),
+            ("F5-ring", true),
+            ("F6-loss", false),
+            ("F6-resets", true),
+            ("F6-slow-leader", true),
+            ("F6-half-open", true),
+            ("F20-isolate-and-kill", true),
+        ] {
+            assert_eq!(
+                Fault::of(name).missing(setting).is_none(),
+                possible,
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cluster_tests::lab::{self, Disk, Network};
+use cluster_tests::lab::{self, Disk, Namespaces};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -33,14 +33,14 @@ struct Machine {
 /// Three machines.
 struct Machines {
     machines: Vec<Machine>,
-    network: Network,
+    network: Namespaces,
     directory: TempDir,
 }
 
 impl Machines {
     fn new() -> Machines {
         let directory = tempfile::tempdir().unwrap();
-        let network = Network::new(NODES);
+        let network = Namespaces::new(NODES);
         let disk = |host| Disk::new(&directory.path().join(format!("disk-{host}")), DISK_MIB);
         let machine = |host| Machine {
             disk: disk(host),

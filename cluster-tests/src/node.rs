@@ -125,8 +125,8 @@ impl Node {
         self.clock.as_ref().expect("the node was given a clock")
     }
 
-    /// Its host in the network between the nodes. A node that comes in another's place among the nodes of a
-    /// cluster may well be on a host of another number.
+    /// Its host in the network between the nodes. A node that comes in another's place among the
+    /// nodes of a cluster may well be on a host of another number.
     pub fn host(&self) -> u8 {
         self.host.expect("a node in a network is on a host")
     }

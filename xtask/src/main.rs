@@ -25,8 +25,9 @@ usage: cargo xtask COMMAND
   test [--fast|--slow] [-- FILTER]
                         build, then run every test; --fast leaves out those that start a cluster,
                         --slow adds those marked `#[ignore]`; FILTER goes to the test runner
-  chaos [ARGS]          build, then break a cluster under load and check every promise (needs root);
-                        --minutes N, --seed S, --faults F1,F2-power-all, --workloads W2,
+  chaos [ARGS]          build, then break a cluster under load and check every promise (without
+                        root: processes and connections alone); --minutes N, --seed S,
+                        --faults F1,F2-power-all, --workloads W2,
                         --nodes N, --history FILE, --plan
   planted [ARGS]        plant bugs, and see that the check meant for each notices it (needs root);
                         --bugs NAME,NAME, --list, --no-control, --points

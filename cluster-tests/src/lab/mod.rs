@@ -1,9 +1,9 @@
 //! A machine for each node, as far as one machine can be several: a disk that loses power, and a
 //! network that can be cut.
 //!
-//! [`disk`] is an ext4 file system of its own in a file; [`namespaces`] a network of its own for each,
-//! on a bridge. Both need root and tools that Debian and Ubuntu have (`mount`, `mkfs.ext4`, `ip`,
-//! `nsenter`, `perl`). Where something is missing, [`missing`] says what.
+//! [`disk`] is an ext4 file system of its own in a file; [`namespaces`] give each node a network of
+//! its own on a bridge. Both need root and tools that Debian and Ubuntu have (`mount`, `mkfs.ext4`,
+//! `ip`, `nsenter`, `perl`). Where something is missing, [`missing`] says what.
 //!
 //! Some faults need more, and each says for itself what is missing: [`links`] that are bad, a
 //! [`clock`] that can be set, a [`cgroup`] for a share of the processor, a disk that is slow

@@ -9,9 +9,9 @@
 //! How this differs from packets that are lost:
 //!
 //! - The kernel of a node is answered by this process, also where a link is cut. It gets a
-//!   connection at once, which then hangs, and what it sends is acknowledged until buffers are full.
-//!   So TCP's own timeouts never run out, only the program's; and where one direction is cut the
-//!   other one works without end, while TCP without acknowledgments would stop.
+//!   connection at once, which then hangs; what it sends is acknowledged until buffers are full. So
+//!   TCP's own timeouts never run out, only the program's; and where one direction is cut the other
+//!   one works without end, while TCP without acknowledgments would stop.
 //! - What waited at a cut link comes as soon as it is mended, not with TCP's next attempt.
 //! - A node that does not run is not a refused connection but one that ends at once.
 //! - A reset strikes both ends, and once in so many pieces of a stream instead of packets.

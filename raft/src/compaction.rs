@@ -17,8 +17,9 @@ use crate::options::Retention;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Takes a snapshot whenever the log has grown enough since the last one, or that one is old, and
-/// lets the log go below it as far as its bytes are too many; the core itself counts entries only.
-/// On a full disk only if log can go for it, since a snapshot keeps files that would be removed.
+/// lets the log go below it as far as its entries or its bytes are too many. All of that is decided
+/// here: the core could count entries by itself, and would then want to purge less, after a
+/// snapshot, than it was told to purge before; that it takes for impossible. On a full disk only if log can go for it, since a snapshot keeps files that would be removed.
 /// Ends with the core.
 pub(crate) async fn look_after_log(
     core: Core,
@@ -45,13 +46,25 @@ pub(crate) async fn look_after_log(
             return;
         }
         let purged = log.purged().map(|log_id| log_id.index);
-        let excess = log.last_before(retention.keep_bytes).min(covered);
+        let large = log.last_before(retention.keep_bytes);
+        let excess = excess(covered, large, retention.keep_entries);
         if let Some(upto) = excess.filter(|_| excess > purged)
             && core.trigger().purge_log(upto).await.is_err()
         {
             return;
         }
     }
+}
+
+/// The last entry that need not be kept: of those that the snapshot has, where more than
+/// `keep_entries` of it are left or too many bytes, which `large` is the last before.
+fn excess(
+    covered: Option<LogIndex>,
+    large: Option<LogIndex>,
+    keep_entries: u64,
+) -> Option<LogIndex> {
+    let many = covered.and_then(|covered| covered.checked_sub(keep_entries));
+    many.max(large.min(covered))
 }
 
 /// Would the log lose entries by a snapshot of the state as it is?
@@ -106,6 +119,16 @@ mod tests {
     use super::*;
 
     const ENOUGH: u64 = 1_000;
+
+    #[test]
+    fn log_goes_that_is_in_the_snapshot_and_too_many_entries_or_bytes() {
+        assert_eq!(excess(None, Some(50), 10), None);
+        assert_eq!(excess(Some(100), None, 200), None);
+        assert_eq!(excess(Some(100), None, 30), Some(70));
+        assert_eq!(excess(Some(100), Some(50), 30), Some(70));
+        assert_eq!(excess(Some(100), Some(80), 30), Some(80));
+        assert_eq!(excess(Some(100), Some(180), 30), Some(100));
+    }
 
     #[test]
     fn a_snapshot_is_due_by_bytes_or_by_age() {

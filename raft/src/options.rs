@@ -229,10 +229,9 @@ fn config(
         max_payload_entries: 512,
         max_append_entries: Some(4_096),
         replication_lag_threshold: retention.keep_entries,
-        // Snapshots are taken by log bytes and by age; a task of ours triggers them, and purges by
-        // bytes what these entries are too many of.
+        // A task of ours takes snapshots and purges the log, both by entries, bytes and age.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: retention.keep_entries,
+        max_in_snapshot_log_to_keep: u64::MAX,
         purge_batch_size: 256,
         api_channel_size: Some(65_536),
         api_batch_capacity: 4_096,
@@ -275,6 +274,9 @@ mod tests {
     fn the_usual_timing_is_valid_and_nonsense_is_not() {
         let config = config("c", Timing::default(), Retention::default()).unwrap();
         assert!(config.enable_pre_vote == Some(true));
+        // The core asserts that what is to be purged only grows. Where a purge has to wait for a
+        // member that is being sent those entries, its own wish would be less than ours.
+        assert_eq!(config.max_in_snapshot_log_to_keep, u64::MAX);
         let twisted = Timing {
             election_min: Duration::from_secs(5),
             ..Timing::default()

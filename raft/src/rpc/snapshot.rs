@@ -44,7 +44,6 @@ pub(super) async fn serve(
     let vote = head.vote.map(Vote::from);
     let vote = vote.ok_or_else(|| Status::invalid_argument("a snapshot comes under a vote"))?;
     let manifest = Manifest::decode(&head.manifest).map_err(refused)?;
-    tracing::info!(bytes = manifest.total_bytes(), "receiving a snapshot");
 
     let (chunks, queue) = mpsc::channel(CHUNKS_WAITING_MAX);
     let (files_there, writer) = (head.files_there as usize, Arc::clone(&store));
@@ -109,7 +108,10 @@ fn write(
     files_there: usize,
     mut queue: mpsc::Receiver<Step>,
 ) -> Result<SnapshotDir, SnapshotError> {
+    let bytes = manifest.total_bytes();
     let mut receiver = SnapshotReceiver::resume(store.snapshots(), manifest, files_there)?;
+    let directory = receiver.path().display();
+    tracing::info!(bytes, files_there, %directory, "receiving a snapshot");
     while let Some(step) = queue.blocking_recv() {
         match step {
             Step::Chunk(chunk) => {

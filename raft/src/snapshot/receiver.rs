@@ -118,6 +118,11 @@ impl SnapshotReceiver {
         Ok(receiver)
     }
 
+    /// Where it is written.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What is being received.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest

@@ -89,24 +89,27 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `count` writers, each with one node that it leaves only when that fails it: they see
-    /// what becomes of requests when a node dies.
+    /// Starts `count` writers, each with one node that it leaves when that fails it, and now and
+    /// then: they see what becomes of requests when a node dies.
     pub fn start(client: &Client, table: &Table, count: u32) -> Load {
-        let clients = (0..count).map(|writer| client.pinned_to(writer as usize));
-        Load::run(clients.collect(), Some(client), table, Duration::ZERO, None)
+        let writers = (0..count).map(|writer| (client.pinned_to(writer as usize), true));
+        Load::run(writers.collect(), Some(client), table, Duration::ZERO, None)
     }
 
-    /// The same; what the writers are told is in the history.
+    /// The same; what the writers are told is in the history. One for each node stays with it:
+    /// those that move would in time all wait at a node that does not answer, and nobody would see
+    /// that the others do.
     pub fn start_in(history: &History, client: &Client, table: &Table, count: u32) -> Load {
-        let clients = (0..count).map(|writer| client.pinned_to(writer as usize));
-        let clients = clients.collect();
-        Load::run(clients, Some(client), table, Duration::ZERO, Some(history))
+        let nodes = client.urls().len();
+        let writers = (0..count as usize).map(|writer| (client.pinned_to(writer), writer >= nodes));
+        let (notes, every) = (Some(history), Duration::ZERO);
+        Load::run(writers.collect(), Some(client), table, every, notes)
     }
 
     /// Starts a writer and a reader for each client, which send requests again as the client does
     /// and never otherwise: none may fail while a node is stopped as it should be.
     pub fn through(clients: Vec<Client>, table: &Table) -> Load {
-        let mut load = Load::run(clients.clone(), None, table, Duration::ZERO, None);
+        let mut load = Load::run(staying(&clients), None, table, Duration::ZERO, None);
         for client in clients {
             let events = format!("{}.events", table.namespace);
             let reader = read(
@@ -123,11 +126,12 @@ impl Load {
     /// Starts a writer for each client that is to make one write every so often. One that is late
     /// hurries, and its writes count from when they were due. None goes to another node.
     pub fn steady(clients: Vec<Client>, table: &Table, every: Duration) -> Load {
-        Load::run(clients, None, table, every, None)
+        Load::run(staying(&clients), None, table, every, None)
     }
 
+    /// Starts a writer for each client that goes to another node now and then, or does not.
     fn run(
-        clients: Vec<Client>,
+        clients: Vec<(Client, bool)>,
         others: Option<&Client>,
         table: &Table,
         every: Duration,
@@ -138,9 +142,10 @@ impl Load {
         let (acks, acked) = watch::channel(0);
         let acks = Arc::new(acks);
         let mut writers = JoinSet::new();
-        for (writer, client) in (0..).zip(clients) {
+        for (writer, (client, moves)) in (0..).zip(clients) {
             let writer = Writer {
                 client,
+                moves,
                 others: others.cloned(),
                 history: history.cloned(),
                 events: format!("{}.events", table.namespace),
@@ -217,6 +222,12 @@ impl Load {
     }
 }
 
+/// Clients that go to no other node.
+fn staying(clients: &[Client]) -> Vec<(Client, bool)> {
+    let clients = clients.iter().cloned();
+    clients.map(|client| (client, false)).collect()
+}
+
 fn lock(notes: &Mutex<Notes>) -> std::sync::MutexGuard<'_, Notes> {
     notes.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -242,6 +253,8 @@ async fn read(
 
 struct Writer {
     client: Client,
+    /// Does it ever go to another node?
+    moves: bool,
     /// Where to go when a node fails; none: the client knows the others itself.
     others: Option<Client>,
     history: Option<History>,
@@ -282,7 +295,7 @@ impl Writer {
             };
             self.note(took, &outcome, if_acked, Op { ids, fate });
             let failed = matches!(outcome, Err(Error::Unreachable { .. } | Error::Unknown(_)));
-            if let Some(others) = &self.others
+            if let Some(others) = self.others.as_ref().filter(|_| self.moves)
                 && (failed || self.random.random_ratio(1, MOVES_EVERY))
             {
                 let nodes = others.urls().len();

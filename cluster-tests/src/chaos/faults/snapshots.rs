@@ -56,6 +56,12 @@ const GIVE_UP: Duration = Duration::from_secs(180);
 const MOMENTS_MS: usize = 80;
 /// Between two looks at a directory or a log.
 const LOOK: Duration = Duration::from_millis(1);
+/// What a node's log says when a snapshot begins to come, with its directory and bytes.
+const RECEIVING: &str = "receiving a snapshot";
+/// What it says when all of it is there.
+const RECEIVED: &str = "received a snapshot";
+/// How many snapshots may be whole before a byte of them is changed.
+const TRIES: usize = 5;
 /// Where a snapshot's record is, once all of it was received and compared.
 const MANIFEST: &str = "SNAPSHOT";
 
@@ -68,7 +74,7 @@ const INSTALLED: &str = "duet_raft_snapshots_installed_total";
 async fn install(cluster: &mut Cluster, step: &Step) -> Seen {
     let away = leave_behind(cluster, step).await;
     cluster.nodes_mut()[away].spawn(&[]);
-    catch_up(cluster, away).await
+    catch_up(cluster, away, 1).await
 }
 
 /// F11: the node dies while it receives or installs, and comes back.
@@ -79,7 +85,8 @@ async fn kill_receiver(cluster: &mut Cluster, step: &Step) -> Seen {
     cluster.nodes_mut()[away].kill9();
     hold(step).await;
     cluster.nodes_mut()[away].spawn(&[]);
-    catch_up(cluster, away).await
+    // None, if it had taken it up in its last moment.
+    catch_up(cluster, away, 0).await
 }
 
 /// F11: the leader, which sends, dies meanwhile. The third node leads then, and sends its own.
@@ -91,35 +98,38 @@ async fn kill_sender(cluster: &mut Cluster, step: &Step) -> Seen {
     cluster.nodes_mut()[sender].kill9();
     hold(step).await;
     cluster.restart(&[sender]).await;
-    catch_up(cluster, away).await
+    catch_up(cluster, away, 1).await
 }
 
-/// F11: a byte changes in what was received. The node notices, and gets all of it again.
+/// F11: a byte changes in what was received. The node notices, and gets all of it again. A snapshot
+/// that was whole before a byte could be changed is another's turn.
 async fn corrupt(cluster: &mut Cluster, step: &Step) -> Seen {
-    let away = leave_behind(cluster, step).await;
-    begin(cluster, away).await;
-    let log = cluster.nodes()[away].log();
-    let refusals = || count(&log, "a snapshot could not be received");
-    let before = refusals();
-    let snapshots = snapshots_of(cluster, away);
-    let node = &cluster.nodes()[away];
-    let changed = look(|| {
-        node.pause();
-        let changed = change_a_byte(&snapshots, step);
-        node.resume();
-        changed
-    })
-    .await;
-    let Some(file) = changed else {
-        panic!("nothing of a snapshot could be changed before it was whole")
-    };
-    let mut seen = catch_up(cluster, away).await;
-    if refusals() == before {
-        let file = file.display();
-        seen.violations
-            .push(format!("{file} was changed as it came, and nobody noticed"));
+    for _ in 0..TRIES {
+        let away = leave_behind(cluster, step).await;
+        let log = cluster.nodes()[away].log();
+        let refusals = || count(&log, "a snapshot could not be received");
+        let (before, whole) = (refusals(), count(&log, RECEIVED));
+        begin(cluster, away).await;
+        let node = &cluster.nodes()[away];
+        let changed = look(|| {
+            node.pause();
+            let changed = coming(&log).and_then(|coming| change_a_byte(&coming, step));
+            node.resume();
+            let too_late = || (count(&log, RECEIVED) > whole).then_some(None);
+            changed.map(Some).or_else(too_late)
+        })
+        .await;
+        let mut seen = catch_up(cluster, away, 1).await;
+        if let Some(file) = changed.flatten() {
+            if refusals() == before {
+                let file = file.display();
+                seen.violations
+                    .push(format!("{file} was changed as it came, and nobody noticed"));
+            }
+            return seen;
+        }
     }
-    seen
+    panic!("nothing of {TRIES} snapshots could be changed before they were whole")
 }
 
 /// F11: a node dies while it makes a snapshot of its state.
@@ -144,16 +154,16 @@ async fn kill_builder(cluster: &mut Cluster, step: &Step) -> Seen {
 async fn leave_behind(cluster: &mut Cluster, step: &Step) -> usize {
     let leader = cluster.leader().await;
     let away = other_than(leader, cluster, step);
-    let had = cluster.metrics(away).await.get(LAST);
     cluster.nodes_mut()[away].kill9();
+    // What it was sent in its last moment counts as well.
+    let had = cluster.metrics(leader).await.get(LAST);
     hold(step).await;
     let (api, mut others) = (cluster.api(), cluster.urls());
     others.remove(away);
     wait::until("the logs lack what the node lacks", DROP_MAX, async || {
         for url in &others {
             let purged = Metrics::of(&api, url).await?.find(PURGED)?;
-            // What it was sent in its last moment counts as well.
-            if purged < had + 100.0 {
+            if purged < had {
                 return None;
             }
         }
@@ -166,14 +176,15 @@ async fn leave_behind(cluster: &mut Cluster, step: &Step) -> usize {
 /// Starts the node that was left behind, and waits until it is sent a snapshot.
 async fn begin(cluster: &mut Cluster, away: usize) {
     let log = cluster.nodes()[away].log();
-    let before = count(&log, "receiving a snapshot");
+    let before = count(&log, RECEIVING);
     cluster.nodes_mut()[away].spawn(&[]);
-    let begun = || (count(&log, "receiving a snapshot") > before).then_some(());
+    let begun = || (count(&log, RECEIVING) > before).then_some(());
     look(begun).await.expect("a snapshot is sent");
 }
 
-/// Waits until the node has taken up a snapshot and has what was committed when this began.
-async fn catch_up(cluster: &mut Cluster, away: usize) -> Seen {
+/// Waits until the node has what was committed when this began. Panics if it has taken up fewer than
+/// `least` snapshots by then, since it was started.
+async fn catch_up(cluster: &mut Cluster, away: usize, least: u64) -> Seen {
     let began = Instant::now();
     let api = cluster.api();
     let leader = cluster.leader().await;
@@ -189,7 +200,7 @@ async fn catch_up(cluster: &mut Cluster, away: usize) -> Seen {
     let took = began.elapsed();
     let late = (took > CATCH_UP_MAX).then(|| format!("a node took {took:?} to catch up"));
     let installed = there.get(INSTALLED) as u64;
-    assert!(installed >= 1, "there was no need of a snapshot");
+    assert!(installed >= least, "there was no need of a snapshot");
     Seen {
         counted: vec![("snapshots installed", installed)],
         violations: late.into_iter().collect(),
@@ -236,15 +247,39 @@ fn unfinished(snapshots: &Path) -> Option<PathBuf> {
     })
 }
 
-/// Changes a byte of a table that came, of a snapshot of which more is to come; which file.
-fn change_a_byte(snapshots: &Path, step: &Step) -> Option<PathBuf> {
-    let entries = fs::read_dir(unfinished(snapshots)?).ok()?;
+/// A snapshot on its way to a node.
+struct Coming {
+    directory: PathBuf,
+    bytes: u64,
+}
+
+/// The snapshot that is received now, by the node's log: beside it the node may make one itself.
+fn coming(log: &Path) -> Option<Coming> {
+    let text = fs::read_to_string(log).ok()?;
+    let said = text.lines().filter(|line| line.contains(RECEIVING));
+    let said: serde_json::Value = serde_json::from_str(said.last()?).ok()?;
+    Some(Coming {
+        directory: said["directory"].as_str()?.into(),
+        bytes: said["bytes"].as_u64()?,
+    })
+}
+
+/// Changes a byte of what came of a snapshot of which more is to come; in which file. Once all is
+/// there the receiver may have read it for the last time.
+fn change_a_byte(coming: &Coming, step: &Step) -> Option<PathBuf> {
+    let entries = fs::read_dir(&coming.directory).ok()?;
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut files: Vec<PathBuf> = paths
-        .filter(|path| fs::metadata(path).is_ok_and(|file| file.len() > 0))
+    let mut files: Vec<(PathBuf, u64)> = paths
+        .filter_map(|path| Some((fs::metadata(&path).ok()?.len(), path)))
+        .filter(|(size, _)| *size > 0)
+        .map(|(size, path)| (path, size))
         .collect();
     files.sort();
-    let path = files.get(step.pick(files.len().max(1)))?.clone();
+    let came: u64 = files.iter().map(|(_, size)| size).sum();
+    if came >= coming.bytes {
+        return None;
+    }
+    let (path, _) = files.get(step.pick(files.len().max(1)))?.clone();
     let file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
     let (size, mut byte) = (file.metadata().ok()?.len(), [0]);
     let at = u64::from(step.choice) % size;

@@ -256,8 +256,8 @@ struct Coming {
 /// The snapshot that is received now, by the node's log: beside it the node may make one itself.
 fn coming(log: &Path) -> Option<Coming> {
     let text = fs::read_to_string(log).ok()?;
-    let said = text.lines().filter(|line| line.contains(RECEIVING));
-    let said: serde_json::Value = serde_json::from_str(said.last()?).ok()?;
+    let mut said = text.lines().filter(|line| line.contains(RECEIVING));
+    let said: serde_json::Value = serde_json::from_str(said.next_back()?).ok()?;
     Some(Coming {
         directory: said["directory"].as_str()?.into(),
         bytes: said["bytes"].as_u64()?,

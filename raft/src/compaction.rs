@@ -19,8 +19,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Takes a snapshot whenever the log has grown enough since the last one, or that one is old, and
 /// lets the log go below it as far as its entries or its bytes are too many. All of that is decided
 /// here: the core could count entries by itself, and would then want to purge less, after a
-/// snapshot, than it was told to purge before; that it takes for impossible. On a full disk only if log can go for it, since a snapshot keeps files that would be removed.
-/// Ends with the core.
+/// snapshot, than it was told to purge before; that it takes for impossible. On a full disk only if
+/// log can go for it, since a snapshot keeps files that would be removed. Ends with the core.
 pub(crate) async fn look_after_log(
     core: Core,
     log: LogHandle,

@@ -182,8 +182,8 @@ async fn begin(cluster: &mut Cluster, away: usize) {
     look(begun).await.expect("a snapshot is sent");
 }
 
-/// Waits until the node has what was committed when this began. Panics if it has taken up fewer than
-/// `least` snapshots by then, since it was started.
+/// Waits until the node has what was committed when this began. Panics if it has taken up fewer
+/// than `least` snapshots by then, since it was started.
 async fn catch_up(cluster: &mut Cluster, away: usize, least: u64) -> Seen {
     let began = Instant::now();
     let api = cluster.api();

@@ -4,6 +4,7 @@
 //! turn requests into calls; [`service`] serves them over `sql`, `topics` and `raft`; [`serve`]
 //! starts and stops a node. Wall clock and randomness enter here and nowhere below.
 
+mod accept;
 mod auth;
 mod cli;
 mod config;

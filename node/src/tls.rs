@@ -24,6 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use types::limits::{TLS_HANDSHAKE_MAX_MS, TLS_HANDSHAKES_MAX};
 
+use crate::accept;
+
 /// A connection with TLS.
 pub type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
@@ -179,21 +181,12 @@ pub fn connections(
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
                 return;
             };
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let (connection, from) = tokio::select! {
+                accepted = accept::next(&listener, acceptor.what) => accepted,
                 () = ready.closed() => return,
             };
-            match accepted {
-                Ok((connection, from)) => {
-                    let (acceptor, ready) = (acceptor.clone(), ready.clone());
-                    tokio::spawn(shake_hands(acceptor, connection, from, ready, slot));
-                }
-                Err(error) => {
-                    // Mostly that there are no more file descriptors: some become free.
-                    tracing::warn!(what = acceptor.what, %error, "a connection was not accepted");
-                    tokio::time::sleep(ACCEPT_AGAIN_AFTER).await;
-                }
-            }
+            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            tokio::spawn(shake_hands(acceptor, connection, from, ready, slot));
         }
     });
     connections
@@ -201,8 +194,6 @@ pub fn connections(
 
 /// Between two log lines about callers that were turned away.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// Pause after the system could not accept a connection.
-const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 async fn shake_hands(
     acceptor: Acceptor,
@@ -211,9 +202,6 @@ async fn shake_hands(
     ready: mpsc::Sender<(TlsStream, SocketAddr)>,
     _slot: OwnedSemaphorePermit,
 ) {
-    if let Err(error) = connection.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY was not set on a connection");
-    }
     match acceptor.accept(connection).await {
         // Without a receiver the server is stopping.
         Ok(stream) => drop(ready.send((stream, from)).await),

@@ -300,6 +300,12 @@ pub const METRICS_KEEP_MS: u64 = 250;
 pub const METRICS_SCAN_MAX: usize = 20_000;
 /// The listen queue of a socket, in connections.
 pub const LISTEN_BACKLOG: u32 = 4_096;
+/// Pause of a listener after the system could not accept a connection.
+pub const ACCEPT_PAUSE_MS: u64 = 200;
+/// Files that the connections of clients leave to the node's own: what storage opens, and the other
+/// nodes' connections. At most a quarter of what the process may open. Beyond: new connections of
+/// clients wait to be accepted.
+pub const FILES_RESERVED: u64 = 256;
 /// How long a new HTTP connection may take until its first request is there, headers and all.
 /// Beyond: it is closed.
 pub const FIRST_REQUEST_MAX_MS: u64 = 15_000;

@@ -5,11 +5,13 @@
 //! check of what they claim ([`pairs`],
 //! [`cycles`] and [`wgl`] are checks of their own); [`history`] is what every client was told, in a
 //! file; [`runner`] plays it, waits until all has settled, reads everything
-//! from every node and lets the checks object; [`report`] is what comes of it.
+//! from every node and lets the checks object; [`bounds`] is what nodes may take of their machine
+//! in the end; [`report`] is what comes of it.
 //!
 //! The same seed gives the same schedule. What happens in it still differs from run to run: two
 //! clocks are never the same twice.
 
+pub mod bounds;
 pub mod cycles;
 pub mod faults;
 pub mod history;

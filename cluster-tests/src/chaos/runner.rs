@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::bounds::Bounds;
 use super::faults::Seen;
 use super::history::History;
 use super::pauses::Pauses;
@@ -73,6 +74,7 @@ pub async fn run(
 ) -> Report {
     let mut cluster = found(plan, setting).await;
     let root = cluster.root().await;
+    let bounds = Bounds::of(&cluster);
     let mut workloads = Workloads::start(&cluster, &root, workloads, history).await;
     let pauses = Pauses::of(workloads.rows.load().acks());
     let mut report = Report {
@@ -109,6 +111,8 @@ pub async fn run(
     for verdict in workloads.finish(&cluster, &root).await {
         report.add(verdict.checked, verdict.violations);
     }
+    let (counted, violations) = bounds.check(&cluster).await;
+    report.add(counted, violations);
     let complaints = cluster.end(!report.is_good());
     let complaints = complaints.iter().map(|line| format!("in a log: {line}"));
     report.violations.extend(complaints);

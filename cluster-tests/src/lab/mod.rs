@@ -6,8 +6,8 @@
 //! `ip`, `nsenter`, `perl`). Where something is missing, [`missing`] says what.
 //!
 //! Some faults need more, and each says for itself what is missing: [`links`] that are bad, a
-//! [`clock`] that can be set, a [`cgroup`] for a share of the processor, a disk that is slow
-//! ([`throttle`]), [`syncs`] that fail.
+//! [`clock`] that can be set, a [`cgroup`] for a share of the processor, one for a limit of
+//! [`memory`], a disk that is slow ([`throttle`]), [`syncs`] that fail.
 //!
 //! What needs no rights: [`proxy`], a door for clients, and [`relays`], which are what [`network`]
 //! asks for where there can be no lab.
@@ -16,6 +16,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod disk;
 pub mod links;
+pub mod memory;
 pub mod namespaces;
 pub mod network;
 pub mod process;

@@ -18,6 +18,7 @@ mod disk;
 mod disk_failures;
 mod failover;
 mod far_behind;
+mod few_files;
 mod group_rules;
 mod groups;
 mod history;

@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 use types::limits;
 
+use crate::accept;
 use crate::tls::{Acceptor, TlsStream};
 
 /// A bound listener.
@@ -189,16 +190,13 @@ async fn serve(
         let accept = async {
             // Who cannot begin to shake hands is not accepted yet.
             let slot = connections.slot().await;
-            (listener.accept().await, slot)
+            (accept::next_client(&listener, "HTTP").await, slot)
         };
-        let accepted = tokio::select! {
+        let (connection, slot) = tokio::select! {
             accepted = accept => accepted,
             () = reached(&mut phase, |phase| *phase != Phase::Open) => break,
         };
-        match accepted {
-            (Ok(connection), slot) => take(connection, slot),
-            (Err(error), _) => not_accepted(&error).await,
-        }
+        take(connection, slot);
     }
     // Who connects from now on is refused, not kept waiting.
     for connection in last_in_queue(listener) {
@@ -222,6 +220,7 @@ fn last_in_queue(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     {
         let taken = connection.set_nonblocking(true);
         if let Ok(connection) = taken.and_then(|()| TcpStream::from_std(connection)) {
+            accept::answer_at_once(&connection);
             last.push((connection, peer));
         }
     }
@@ -240,21 +239,6 @@ fn builder(patience: Patience) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(Duration::from_millis(limits::HTTP2_PING_INTERVAL_MS))
         .keep_alive_timeout(Duration::from_millis(limits::HTTP2_PING_MAX_MS));
     builder
-}
-
-/// Some errors are the one connection's, which went away while it waited. Others mean that this
-/// process has no file handles left; a connection that ends gives one back.
-async fn not_accepted(error: &io::Error) {
-    const AGAIN_AFTER: Duration = Duration::from_millis(500);
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    if matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    ) {
-        return;
-    }
-    tracing::warn!(%error, "cannot accept an HTTP connection");
-    tokio::time::sleep(AGAIN_AFTER).await;
 }
 
 /// What all connections share.
@@ -315,10 +299,6 @@ impl Connections {
         peer: SocketAddr,
         slot: Option<OwnedSemaphorePermit>,
     ) {
-        // An answer is one small write; waiting to fill a segment would only delay it.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY was not set on a connection");
-        }
         let patience = tokio::time::sleep(self.first_request);
         tokio::pin!(patience);
         let Some(tls) = self.tls.take() else {

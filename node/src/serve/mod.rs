@@ -19,8 +19,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::TcpIncoming;
 
+use crate::accept;
 use crate::auth::passwords::{Hasher, PasswordWork};
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError, Identity, Origin};
@@ -344,7 +344,11 @@ fn serve_rpc(
                 server.serve_with_incoming_shutdown(incoming, stopped).await
             }
             None => {
-                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+                // Not the library's own, which spins when no file is left for a connection.
+                let incoming = futures::stream::unfold(listener, |listener| async {
+                    let (connection, _) = accept::next(&listener, "RPC").await;
+                    Some((Ok::<_, io::Error>(connection), listener))
+                });
                 server.serve_with_incoming_shutdown(incoming, stopped).await
             }
         };

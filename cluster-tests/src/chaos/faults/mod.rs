@@ -5,10 +5,12 @@ mod clock;
 mod consumers;
 mod corrupt;
 mod disk;
+mod files;
 mod full;
 mod kill;
 mod links;
 mod members;
+mod memory;
 mod network;
 mod overload;
 mod pause;
@@ -25,7 +27,7 @@ use super::{Setting, Step, Task};
 use crate::{Cluster, lab};
 
 /// All kinds, in the order of their codes.
-const KINDS: [&[Kind]; 19] = [
+const KINDS: [&[Kind]; 21] = [
     kill::KINDS,
     power::KINDS,
     pause::KINDS,
@@ -45,6 +47,8 @@ const KINDS: [&[Kind]; 19] = [
     consumers::KINDS,
     starve::KINDS,
     overload::KINDS,
+    memory::KINDS,
+    files::KINDS,
 ];
 
 /// Those that break what lies between nodes.
@@ -153,6 +157,9 @@ impl Fault {
         }
         if self.is_of(starve::KINDS) {
             return lab::cgroup::missing();
+        }
+        if self.is_of(memory::KINDS) {
+            return lab::memory::missing();
         }
         None
     }

@@ -51,7 +51,7 @@ const HONEST: [&str; 5] = [
 
 /// What everybody counts.
 #[derive(Debug, Default)]
-struct Counts {
+pub(super) struct Counts {
     written: AtomicU64,
     refused: Mutex<BTreeMap<String, u64>>,
     violations: Mutex<Vec<String>>,
@@ -78,9 +78,29 @@ impl Counts {
             .unwrap_or_else(PoisonError::into_inner);
         violations.push(text);
     }
+
+    /// What was counted, and what is wrong; nothing of it is told twice.
+    pub(super) fn seen(&self) -> Seen {
+        let mut violations = self
+            .violations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = refused.values().sum::<u64>();
+        let written = self.written.load(Ordering::Relaxed);
+        assert!(written + refused > 0, "no large write had any outcome");
+        Seen {
+            counted: vec![
+                ("large rows written", written),
+                ("large rows not written", refused),
+            ],
+            violations: std::mem::take(&mut *violations),
+        }
+    }
 }
 
-async fn overload(cluster: &mut Cluster, step: &Step) -> Seen {
+/// Makes the tables.
+pub(super) async fn prepare(cluster: &Cluster) {
     let client = cluster.client();
     for sql in [
         "CREATE NAMESPACE IF NOT EXISTS chaos_overload",
@@ -90,17 +110,27 @@ async fn overload(cluster: &mut Cluster, step: &Step) -> Seen {
     ] {
         wait::until(sql, SETUP_MAX, async || client.sql(sql).await.ok()).await;
     }
+}
+
+/// The text of a large row.
+pub(super) fn body() -> Arc<str> {
+    "x".repeat(ROW_BYTES).into()
+}
+
+async fn overload(cluster: &mut Cluster, step: &Step) -> Seen {
+    prepare(cluster).await;
+    let client = cluster.client();
     let counts = Arc::new(Counts::default());
     let until = Instant::now() + step.hold;
     let mut crowd = JoinSet::new();
-    let body: Arc<str> = "x".repeat(ROW_BYTES).into();
+    let body = body();
     for writer in 0..WRITERS {
         let client = client.pinned_to(writer);
         crowd.spawn(write(
             client,
             writer,
             Arc::clone(&body),
-            until,
+            move || Instant::now() < until,
             Arc::clone(&counts),
         ));
     }
@@ -122,39 +152,34 @@ async fn overload(cluster: &mut Cluster, step: &Step) -> Seen {
 }
 
 fn seen(counts: &Counts, memory: u64, files: usize) -> Seen {
-    let locked = |list: &Mutex<Vec<String>>| {
-        std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner))
-    };
-    let mut violations = locked(&counts.violations);
+    let mut seen = counts.seen();
     if memory > MEMORY_MAX_BYTES {
-        violations.push(format!("overload: a node took {memory} bytes of memory"));
+        let what = format!("overload: a node took {memory} bytes of memory");
+        seen.violations.push(what);
     }
     if files > FILES_MAX {
-        violations.push(format!("overload: a node had {files} files open"));
+        let what = format!("overload: a node had {files} files open");
+        seen.violations.push(what);
     }
-    let refused = counts
-        .refused
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    let refused = refused.values().sum::<u64>();
-    let written = counts.written.load(Ordering::Relaxed);
-    assert!(written + refused > 0, "no large write had any outcome");
-    Seen {
-        counted: vec![
-            ("large rows written", written),
-            ("large rows not written", refused),
-            ("MiB of memory at most, summed over overloads", memory >> 20),
-            ("open files at most, summed over overloads", files as u64),
-        ],
-        violations,
-    }
+    seen.counted.extend([
+        ("MiB of memory at most, summed over overloads", memory >> 20),
+        ("open files at most, summed over overloads", files as u64),
+    ]);
+    seen
 }
 
-async fn write(client: Client, writer: usize, body: Arc<str>, until: Instant, counts: Arc<Counts>) {
+/// Writes a large row again and again, for as long as it is to go on.
+pub(super) async fn write(
+    client: Client,
+    writer: usize,
+    body: Arc<str>,
+    go_on: impl Fn() -> bool,
+    counts: Arc<Counts>,
+) {
     let sql = "INSERT INTO chaos_overload.large VALUES ($1, $2) \
                ON CONFLICT (id) DO UPDATE SET body = EXCLUDED.body";
     let request = SqlRequest::with_params(sql, vec![json!(writer), json!(&*body)]);
-    while Instant::now() < until {
+    while go_on() {
         let options = RequestOptions::default().timeout(WRITE_MAX);
         match client.execute(&request, &options).await {
             Ok(_) => drop(counts.written.fetch_add(1, Ordering::Relaxed)),

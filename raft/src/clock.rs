@@ -2,7 +2,9 @@
 //!
 //! `lease_time` = the last one in the log + elapsed monotonic time of this leadership. A leadership
 //! starts counting where its predecessor's log ended, so time never runs back and a jump of the
-//! wall clock does not touch it; while there is no leader it stands still.
+//! wall clock does not touch it; while there is no leader it stands still. A leader that was cut
+//! off counts on for a while: what it counted and the log does not have was never told to anybody,
+//! and is forgotten.
 //!
 //! `wall_time` = the machine's wall clock, but never less than the last one in the log.
 
@@ -61,6 +63,16 @@ pub struct Stamps {
     pub wall_time: WallTimeUs,
 }
 
+impl Stamps {
+    /// The later of each.
+    fn max(self, other: Stamps) -> Stamps {
+        Stamps {
+            lease_time: self.lease_time.max(other.lease_time),
+            wall_time: self.wall_time.max(other.wall_time),
+        }
+    }
+}
+
 /// The clocks of this node's leadership.
 pub struct Clock {
     source: Box<dyn TimeSource>,
@@ -70,7 +82,11 @@ pub struct Clock {
 struct State {
     /// The leadership that is running, with where and when it started counting.
     leadership: Option<Leadership>,
-    /// The largest stamps seen or given out.
+    /// The term of the last one.
+    term: Option<Term>,
+    /// The largest stamps that are known to be in the log.
+    log: Stamps,
+    /// The largest of these and of those given out in the last leadership.
     last: Stamps,
     /// Wall clock and monotonic time at the last look, to notice jumps.
     seen: (Duration, WallTimeUs),
@@ -94,6 +110,8 @@ impl Clock {
             source,
             state: Mutex::new(State {
                 leadership: None,
+                term: None,
+                log: Stamps::default(),
                 last: Stamps::default(),
                 seen,
                 jumped_at: None,
@@ -127,7 +145,12 @@ impl Clock {
         {
             return;
         }
-        state.observe(last);
+        state.observe_log(last);
+        // The same one again: what it gave out may still get into the log.
+        if state.term != Some(term) {
+            state.term = Some(term);
+            state.last = state.log;
+        }
         state.compare_with_log(now, wall);
         let lease_base = state.last.lease_time;
         state.leadership = Some(Leadership {
@@ -161,20 +184,21 @@ impl Clock {
         let (monotonic, wall) = (self.source.monotonic(), self.source.wall());
         let mut state = self.state();
         state.notice_jump(monotonic, wall);
-        state.observe(applied);
+        state.observe_log(applied);
         if let Some(leadership) = &state.leadership {
             let elapsed = monotonic.saturating_sub(leadership.started).as_millis();
             let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
             let lease_time = leadership.lease_base.saturating_add(elapsed);
-            state.observe(Stamps {
+            let now = Stamps {
                 lease_time,
                 wall_time: wall,
-            });
+            };
+            state.last = state.last.max(now);
             state.last
         } else {
             Stamps {
-                wall_time: wall.max(state.last.wall_time),
-                ..state.last
+                wall_time: wall.max(state.log.wall_time),
+                ..state.log
             }
         }
     }
@@ -195,9 +219,9 @@ impl Clock {
 }
 
 impl State {
-    fn observe(&mut self, stamps: Stamps) {
-        self.last.lease_time = self.last.lease_time.max(stamps.lease_time);
-        self.last.wall_time = self.last.wall_time.max(stamps.wall_time);
+    fn observe_log(&mut self, stamps: Stamps) {
+        self.log = self.log.max(stamps);
+        self.last = self.last.max(stamps);
     }
 
     /// How long the log was idle is known only where its last entry was seen as it came. Otherwise
@@ -297,11 +321,41 @@ mod tests {
         assert_eq!(clock.now(stamps(0, 0)).lease_time, 400);
         clock.follow();
         hands.set(90_000, 0);
-        assert_eq!(clock.now(stamps(300, 0)).lease_time, 400);
+        assert_eq!(clock.now(stamps(400, 0)).lease_time, 400);
         // Another leader's log went further meanwhile.
         assert_eq!(clock.now(stamps(1_000, 0)).lease_time, 1_000);
         clock.lead(5, stamps(900, 0));
         assert_eq!(clock.now(stamps(0, 0)).lease_time, 1_000);
+    }
+
+    #[test]
+    fn what_a_leader_counted_while_it_was_cut_off_is_forgotten() {
+        let hands = Hands::default();
+        let clock = Clock::new(Box::new(hands.clone()));
+        clock.lead(1, stamps(0, 0));
+        hands.set(10_000, 9_000_000);
+        assert_eq!(clock.now(stamps(300, 0)), stamps(10_000, 9_000_000));
+        clock.follow();
+        // Another led meanwhile, whose log went on where it could.
+        hands.set(12_000, 2_000_000);
+        assert_eq!(clock.now(stamps(800, 1_000_000)), stamps(800, 2_000_000));
+        clock.lead(3, stamps(900, 1_100_000));
+        assert_eq!(clock.now(stamps(900, 0)), stamps(900, 2_000_000));
+        hands.set(12_050, 2_050_000);
+        assert_eq!(clock.now(stamps(900, 0)), stamps(950, 2_050_000));
+    }
+
+    #[test]
+    fn a_leadership_that_is_told_of_twice_does_not_run_back() {
+        let hands = Hands::default();
+        let clock = Clock::new(Box::new(hands.clone()));
+        clock.lead(1, stamps(0, 0));
+        hands.set(500, 0);
+        assert_eq!(clock.now(stamps(100, 0)).lease_time, 500);
+        clock.follow();
+        hands.set(600, 0);
+        clock.lead(1, stamps(100, 0));
+        assert_eq!(clock.now(stamps(100, 0)).lease_time, 500);
     }
 
     #[test]

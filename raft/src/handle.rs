@@ -344,8 +344,8 @@ impl Raft {
         self.inner.leadership.clone()
     }
 
-    /// The clocks that entries are stamped with. Never runs back. On a node that does not lead, the
-    /// lease clock stands at the last entry applied.
+    /// The clocks that entries are stamped with. Never behind what was applied here; on a node that
+    /// does not lead, the lease clock stands there.
     pub fn now(&self) -> Stamps {
         self.inner
             .clock

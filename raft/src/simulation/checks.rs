@@ -1,12 +1,13 @@
 //! What must hold of all nodes at any moment, whatever happens to them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use openraft::ServerState;
+use openraft::{EntryPayload, ServerState};
 use storage::Direction;
 use storage::keys::log;
-use types::ids::{LogIndex, NodeId, Term};
+use types::ids::{LeaseTimeMs, LogIndex, NodeId, Term};
 
 use super::node::Node;
 use crate::codec;
@@ -16,8 +17,15 @@ use crate::type_config::{LeaderId, Vote};
 /// Who wrote an entry. A term may have several leaders one after the other: the later one has the
 /// higher number.
 type Leader = (Term, NodeId);
-/// An entry: its leader, and a checksum of its bytes.
-type Entry = (Leader, u32);
+
+/// An entry: its leader, a checksum of its bytes, and the lease time it was stamped with, if it is
+/// one that the batcher made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    leader: Leader,
+    crc: u32,
+    lease_time: Option<LeaseTimeMs>,
+}
 
 /// What one node shows at one moment.
 #[derive(Clone, Debug)]
@@ -39,6 +47,8 @@ pub(super) struct Checks {
     /// Every entry seen in any log, by place and leader, with the leader of the one before it.
     entries: BTreeMap<(LogIndex, Leader), (u32, Option<Leader>)>,
     digests: BTreeMap<LogIndex, u64>,
+    /// When an entry was first seen applied, and its lease time.
+    stamped: BTreeMap<LogIndex, (Instant, LeaseTimeMs)>,
     /// Of each node that runs, what it showed last.
     before: BTreeMap<NodeId, Shown>,
     /// Of each node, its last leadership: a vote for itself that was on its disk.
@@ -109,9 +119,9 @@ impl Checks {
 
     /// The same place and leader is the same entry, after the same one, in every log and for ever.
     fn check_matching(&mut self, node: NodeId, entries: &BTreeMap<LogIndex, Entry>) {
-        for (index, (leader, crc)) in entries {
+        for (index, Entry { leader, crc, .. }) in entries {
             let before = index.checked_sub(1).and_then(|before| entries.get(&before));
-            let before = before.map(|(leader, _)| *leader);
+            let before = before.map(|entry| entry.leader);
             let known = self
                 .entries
                 .entry((*index, *leader))
@@ -137,7 +147,7 @@ impl Checks {
         if shown.leads {
             let leader = leader(&shown.vote.leader_id);
             for (index, entry) in self.committed.range(purged..=*last) {
-                let has = entry.0 >= leader || entries.get(index) == Some(entry);
+                let has = entry.leader >= leader || entries.get(index) == Some(entry);
                 assert!(
                     has,
                     "{node} leads as {leader:?} without entry {index}: {entry:?}"
@@ -145,9 +155,33 @@ impl Checks {
             }
         }
         let applied = shown.applied.map_or(0..0, |applied| 0..applied + 1);
+        let now = Instant::now();
         for (index, entry) in entries.range(applied) {
             let known = self.committed.entry(*index).or_insert(*entry);
             assert_eq!(known, entry, "{node} applied another entry {index}");
+            if let Some(lease_time) = entry.lease_time {
+                self.stamped.entry(*index).or_insert((now, lease_time));
+            }
+        }
+    }
+
+    /// Lease time may stand still, but never runs faster than time: a lease would end early.
+    /// `acknowledged` are entries with a moment before each was stamped. From then until a later
+    /// entry was seen is more time than passed between the stamps of the two.
+    pub(super) fn check_lease_time(&self, acknowledged: &[(LogIndex, Instant)]) {
+        for (index, before) in acknowledged {
+            let Some((_, stamp)) = self.stamped.get(index) else {
+                continue;
+            };
+            for (later, (seen, later_stamp)) in self.stamped.range(index + 1..) {
+                let counted = Duration::from_millis(later_stamp.saturating_sub(*stamp));
+                let passed = seen.saturating_duration_since(*before);
+                // Stamps are whole milliseconds.
+                assert!(
+                    counted <= passed + Duration::from_millis(1),
+                    "{counted:?} of lease time in {passed:?}, from entry {index} to {later}"
+                );
+            }
         }
     }
 
@@ -189,8 +223,16 @@ fn stored(node: &Node) -> BTreeMap<LogIndex, Entry> {
         let (key, record) = pair.unwrap();
         let crc = crc32fast::hash(&record);
         let entry = codec::decode(&Bytes::from(record)).unwrap();
-        let index = log::split_entry(&key).unwrap();
-        (index, (leader(&entry.log_id.leader_id), crc))
+        let lease_time = match &entry.payload {
+            EntryPayload::Normal(proposal) => Some(proposal.decoded().unwrap().lease_time),
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        };
+        let entry = Entry {
+            leader: leader(&entry.log_id.leader_id),
+            crc,
+            lease_time,
+        };
+        (log::split_entry(&key).unwrap(), entry)
     })
     .collect()
 }

@@ -16,7 +16,7 @@ pub(crate) use wire::connector;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use storage::keys::catalog;
@@ -71,8 +71,8 @@ impl Random {
 struct Clients {
     /// The nodes that run.
     nodes: Mutex<BTreeMap<NodeId, Raft>>,
-    /// What was acknowledged: the entry, by the number of the write.
-    acknowledged: Mutex<BTreeMap<u64, LogIndex>>,
+    /// What was acknowledged, by the number of the write: the entry, and when it was asked for.
+    acknowledged: Mutex<BTreeMap<u64, (LogIndex, Instant)>>,
     next_write: AtomicU64,
     reads: AtomicU64,
 }
@@ -81,7 +81,8 @@ impl Clients {
     /// The last entry that was acknowledged to any of them.
     fn newest(&self) -> LogIndex {
         let acknowledged = self.acknowledged.lock().unwrap();
-        acknowledged.values().max().copied().unwrap_or(0)
+        let entries = acknowledged.values().map(|(index, _)| *index);
+        entries.max().unwrap_or(0)
     }
 }
 
@@ -250,9 +251,11 @@ impl Life {
         }
         self.checks.look(self.nodes.values());
         let acknowledged = self.clients.acknowledged.lock().unwrap().clone();
+        let entries: Vec<_> = acknowledged.values().copied().collect();
+        self.checks.check_lease_time(&entries);
         for node in self.nodes.values() {
             let state = node.raft.snapshot().state;
-            for (number, index) in &acknowledged {
+            for (number, (index, _)) in &acknowledged {
                 let found = state.get(&key(*number)).unwrap();
                 let found =
                     found.map(|stored| types::ids::Version::split(&stored).unwrap().0.index);
@@ -319,6 +322,7 @@ async fn write_once(clients: &Clients) -> Option<LogIndex> {
         commands: vec![CommandKind::Write(write).into()],
         ..Envelope::default()
     };
+    let asked = Instant::now();
     let answer = tokio::time::timeout(CLIENT_PATIENCE, leader.propose(envelope)).await;
     let proposed = answer.ok()?.ok()?;
     assert!(
@@ -326,7 +330,7 @@ async fn write_once(clients: &Clients) -> Option<LogIndex> {
         "{proposed:?}"
     );
     let mut acknowledged = clients.acknowledged.lock().unwrap();
-    acknowledged.insert(number, proposed.index);
+    acknowledged.insert(number, (proposed.index, asked));
     Some(proposed.index)
 }
 

@@ -5,6 +5,8 @@
 //! request was applied. So what is checked of time is what follows from any moment between sending
 //! and answer: that a message was given to two members at once is said only if it certainly was.
 
+mod late;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use rand::RngExt;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use self::late::{Got, Poll};
 use super::{Crowd, Kind, Notes, REQUEST_MAX, Running, Verdict, pause, whole};
 use crate::chaos::Task;
 use crate::chaos::history::{History, Outcome, Voice};
@@ -89,6 +92,7 @@ struct Position {
 /// What everybody writes down.
 #[derive(Clone, Debug, Default)]
 struct Book {
+    polls: Notes<Poll>,
     deliveries: Notes<Delivery>,
     done: Notes<Done>,
     positions: Notes<Position>,
@@ -154,11 +158,14 @@ impl Leases {
         let (deliveries, done) = (self.book.deliveries.take(), self.book.done.take());
         let positions = self.book.positions.take();
         let mut wrong = violations(&deliveries, &done, &produced);
+        let (redelivered, came_late) = late::late(&deliveries, &done, &self.book.polls.take());
+        wrong.extend(came_late);
         wrong.extend(backwards(&positions, &ends));
         let given = deliveries.iter().map(|given| given.offsets.len() as u64);
         Verdict {
             checked: vec![
                 ("deliveries", given.sum()),
+                ("redeliveries after a lease", redelivered),
                 ("acks, nacks and extensions", done.len() as u64),
                 ("positions seen", positions.len() as u64),
             ],
@@ -236,6 +243,18 @@ async fn work(voice: Voice, member: usize, book: Book, stopped: watch::Receiver<
                 invoke_ns: told.invoke_ns,
                 return_ns: told.return_ns,
             })
+        });
+        book.polls.add(Poll {
+            told: match (&told.answer, &given) {
+                (Err(_), _) => Got::Unknown,
+                (Ok(_), None) => Got::Nothing,
+                (Ok(_), Some(given)) => Got::Some {
+                    partition: given.partition,
+                    fresh: given.offsets.iter().any(|(_, times)| *times == 1),
+                },
+            },
+            invoke_ns: told.invoke_ns,
+            return_ns: told.return_ns,
         });
         let Some(given) = given else {
             pause().await;

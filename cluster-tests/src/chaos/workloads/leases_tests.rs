@@ -105,3 +105,65 @@ fn positions_that_go_back_or_too_far_are_seen() {
     assert_eq!(seen(&[2, 1]), 1);
     assert_eq!(seen(&[5]), 1);
 }
+
+/// As [`given`], of another offset.
+fn other(lease: &str, times: u32, at: u64) -> Delivery {
+    Delivery {
+        offsets: vec![(1, times)],
+        ..given(lease, times, at)
+    }
+}
+
+fn told(told: Got, at: u64) -> Poll {
+    Poll {
+        told,
+        invoke_ns: at * SECOND,
+        return_ns: at * SECOND + 1_000,
+    }
+}
+
+#[test]
+fn a_message_that_comes_later_than_somebody_asked_for_it_is_seen() {
+    // The second lease, granted later, had run out by the fourth second. The first one's message
+    // comes in the sixth.
+    let deliveries = [
+        given("a", 1, 0),
+        other("b", 1, 1),
+        other("c", 2, 4),
+        given("d", 2, 6),
+    ];
+    let late = |told: Got, at: u64, deeds: &[Done], also: &[Poll]| {
+        let polls = [&[self::told(told, at)], also].concat();
+        let (looked_at, wrong) = late::late(&deliveries, deeds, &polls);
+        assert!(looked_at > 0 || !deeds.is_empty());
+        wrong.len()
+    };
+    let (of_it, of_another) = (
+        |fresh| Got::Some {
+            partition: 0,
+            fresh,
+        },
+        Got::Some {
+            partition: 1,
+            fresh: true,
+        },
+    );
+    assert_eq!(late(Got::Nothing, 5, &[], &[]), 1);
+    assert_eq!(late(of_it(true), 5, &[], &[]), 1);
+    // Others that waited went first, or another partition's turn it was.
+    assert_eq!(late(of_it(false), 5, &[], &[]), 0);
+    assert_eq!(late(of_another, 5, &[], &[]), 0);
+    // Not certainly free yet, or not any more.
+    assert_eq!(late(Got::Nothing, 3, &[], &[]), 0);
+    assert_eq!(late(Got::Nothing, 7, &[], &[]), 0);
+    // What was done with the leases explains it.
+    let back = [did("b", LATER, Outcome::Unknown, 2)];
+    assert_eq!(late(Got::Nothing, 5, &back, &[]), 0);
+    let longer = [did("a", Deed::Extend, Outcome::Ok, 1)];
+    assert_eq!(late(Got::Nothing, 5, &longer, &[]), 0);
+    let refused = [did("a", Deed::Ack, Outcome::Fail, 4)];
+    assert_eq!(late(Got::Nothing, 5, &refused, &[]), 1);
+    // Somebody may have had it in between.
+    let lost = [told(Got::Unknown, 3)];
+    assert_eq!(late(Got::Nothing, 5, &[], &lost), 0);
+}

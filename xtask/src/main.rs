@@ -30,7 +30,7 @@ usage: cargo xtask COMMAND
                         --faults F1,F2-power-all, --workloads W2,
                         --nodes N, --history FILE, --plan
   planted [ARGS]        plant bugs, and see that the check meant for each notices it (needs root);
-                        --bugs NAME,NAME, --list, --no-control, --points
+                        --bugs NAME,NAME, --list, --no-control, --points --times N
   readme                run the commands of README.md's flow against a cluster, as written
   verify                formatting, lints and tidy; changes nothing
   fix                   format, and apply what clippy can mend by itself

@@ -20,6 +20,9 @@ struct Arguments {
     /// Instead of bugs: let processes end at points of the code, and see that all is well then
     #[arg(long)]
     points: bool,
+    /// How often at each point
+    #[arg(long, default_value_t = 3, requires = "points")]
+    times: usize,
     /// Do not play the scenes without the bugs
     #[arg(long)]
     no_control: bool,
@@ -56,7 +59,7 @@ fn main() -> ExitCode {
     let runtime = runtime.expect("a runtime can be made");
     if arguments.points {
         let tell = |point| eprintln!("planted: {point}");
-        return report(runtime.block_on(points::all(tell)));
+        return report(runtime.block_on(points::all(arguments.times, tell)));
     }
     let mut outcomes = Vec::new();
     for case in cases {

@@ -121,7 +121,7 @@ async fn a_million_entries_behind(env: &[(&str, &str)], limit: Duration) -> (f64
     let table = Table::create(&root, "shop").await;
     let leader = cluster.leader().await;
     let (away, other) = ((leader + 1) % 3, (leader + 2) % 3);
-    let load = steady::load(&cluster, &table, &[leader, other]);
+    let load = steady::load(&cluster, &table, &[leader, other]).await;
     println!("with all nodes:      {}", watch(&load).await);
     let ended = cluster.nodes_mut()[away].terminate().await;
     assert!(ended.success(), "{ended}");

@@ -113,7 +113,7 @@ async fn a_fresh_node_joins_over_a_state_of_two_gigabytes() {
         );
     }
     let leader = cluster.leader().await;
-    let load = steady::load(&cluster, &table, &[0, 1, 2]);
+    let load = steady::load(&cluster, &table, &[0, 1, 2]).await;
     let before = watch(&load).await;
     println!("before:    {before}");
 

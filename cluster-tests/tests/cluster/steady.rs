@@ -9,6 +9,8 @@ use cluster_tests::{Cluster, Metrics, Times, wait};
 /// waits for its answer is not late with its next write before long.
 const WRITERS: usize = 32;
 const EVERY: Duration = Duration::from_millis(400);
+/// Writes after which all of them have made a few.
+const WARM_WRITES: u64 = 5 * WRITERS as u64;
 /// How long the load is watched while nothing else happens.
 const WATCHED: Duration = Duration::from_secs(30);
 /// How often the nodes are asked how far they are.
@@ -20,11 +22,14 @@ const NOBODY_MINDS: Duration = Duration::from_millis(25);
 pub const APPLIED: &str = "duet_raft_applied_index";
 pub const INSTALLED: &str = "duet_raft_snapshots_installed_total";
 
-/// A load on the nodes `on`, whatever happens to the others.
-pub fn load(cluster: &Cluster, table: &Table, on: &[usize]) -> Load {
+/// A load on the nodes `on`, whatever happens to the others. It is under way: that every writer
+/// connects and proves its password is behind it.
+pub async fn load(cluster: &Cluster, table: &Table, on: &[usize]) -> Load {
     let client = cluster.client();
     let clients = (0..WRITERS).map(|writer| client.pinned_to(on[writer % on.len()]));
-    Load::steady(clients.collect(), table, EVERY)
+    let mut load = Load::steady(clients.collect(), table, EVERY);
+    load.progress(WARM_WRITES).await;
+    load
 }
 
 /// How long writes take while nothing else happens.

@@ -10,8 +10,8 @@ use crate::load::Load;
 const VARIABLE: &str = "DUET_CRASH";
 /// So few entries are kept that a node which was away for a moment needs a snapshot.
 const KEEP: (&str, &str) = ("DUET_LOG_KEEP_ENTRIES", "100");
-/// At which passes the process ends.
-const PASSES: [u32; 3] = [1, 6, 25];
+/// At which passes the process ends, one time after the other.
+const PASSES: [u32; 5] = [1, 6, 25, 2, 60];
 /// How long it may take to get there.
 const CRASH_MAX: Duration = Duration::from_secs(40);
 /// How long a leader is cut off: others are elected, and it keeps what it must give up again.
@@ -49,23 +49,23 @@ const POINTS: [(&str, Drive); 13] = [
     ("mid-truncate", Drive::Isolate),
 ];
 
-/// Ends a process at every point, several times. What was objected to, and how often a process
+/// Ends a process at every point, so many times. What was objected to, and how often a process
 /// ended.
-pub async fn all(mut tell: impl FnMut(String)) -> (Vec<String>, u32) {
+pub async fn all(times: usize, mut tell: impl FnMut(String)) -> (Vec<String>, u32) {
     let mut cluster = Scene::clean().lab_with(&[KEEP]).await;
     let root = cluster.root().await;
     let (table, mut load) = scene::write(&cluster, &root).await;
     let groups = scene::start("W2-groups", &cluster, &root).await;
     let (mut wrong, mut crashes) = (Vec::new(), 0);
-    for (number, (point, drive)) in POINTS.into_iter().enumerate() {
-        let passes = if drive == Drive::Load {
-            &PASSES[..]
-        } else {
-            &PASSES[..1]
-        };
-        for pass in passes {
+    for time in 0..times {
+        for (number, (point, drive)) in POINTS.into_iter().enumerate() {
+            let pass = if drive == Drive::Load {
+                PASSES[time % PASSES.len()]
+            } else {
+                1
+            };
             let planted = format!("{point}:{pass}");
-            let node = (number + *pass as usize) % cluster.nodes().len();
+            let node = (number + time) % cluster.nodes().len();
             if end_at(&mut cluster, &mut load, node, &planted, drive).await {
                 crashes += 1;
             } else {

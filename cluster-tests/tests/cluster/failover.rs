@@ -4,13 +4,21 @@ use std::time::{Duration, Instant};
 
 use client::RequestOptions;
 use client::api::SqlRequest;
-use cluster_tests::Cluster;
 use cluster_tests::cluster::Ask;
 use cluster_tests::load::Table;
+use cluster_tests::{Cluster, wait};
 use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::groups::Jobs;
 
 /// What is promised with the default configuration.
 const FAILOVER_MAX: Duration = Duration::from_secs(3);
+
+/// How long a leader stands still, what it is asked meanwhile, and how long a lease lasts.
+const STOOD_STILL: Duration = Duration::from_secs(5);
+const ASKED_MEANWHILE: usize = 8;
+const LEASE: Duration = Duration::from_secs(4);
 
 /// How long a node may take to learn that it was removed.
 const REMOVED_MAX: Duration = Duration::from_secs(20);
@@ -163,6 +171,46 @@ async fn a_paused_leader_answers_no_stale_read_when_it_wakes() {
         200 => assert_eq!(reply.rows(), [json!({"id": "one"}), json!({"id": "two"})]),
         _ => assert_eq!(reply.status, 503, "{reply:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_lease_lasts_though_a_leader_that_stood_still_leads_again() {
+    let mut cluster = Cluster::start(3).await;
+    let root = cluster.root().await;
+    root.ok("CREATE NAMESPACE t").await;
+    let jobs = Jobs::create(&root, "t", 1).await;
+    jobs.add(&root, 0..1).await;
+    let (ids, leader) = (cluster.ids().await, cluster.leader().await);
+    // Connects and logs in: what is sent to a process that stands still waits at its socket.
+    let at_leader = cluster.client().pinned_to(leader);
+    at_leader.query("SELECT 1").await.unwrap();
+    cluster.nodes()[leader].pause();
+    let stood_still = Instant::now();
+    let mut waiting = JoinSet::new();
+    for _ in 0..ASKED_MEANWHILE {
+        let at_leader = at_leader.clone();
+        waiting.spawn(async move { at_leader.query("SELECT id FROM t.jobs").await.is_ok() });
+    }
+    let other = cluster.client().pinned_to((leader + 1) % 3);
+    let options = RequestOptions::idempotent("other").timeout(Duration::from_secs(20));
+    let write = SqlRequest::new("INSERT INTO t.done (id, worker) VALUES (1, 'other')");
+    other.execute(&write, &options).await.unwrap();
+    // sleep: how long it stands still is what it must not count
+    tokio::time::sleep(STOOD_STILL.saturating_sub(stood_still.elapsed())).await;
+    cluster.nodes()[leader].resume();
+    waiting.join_all().await;
+
+    let taken = Instant::now();
+    let seconds = json!({"lease_seconds": LEASE.as_secs()});
+    assert_eq!(jobs.take(&root, seconds.clone()).await.offsets(), [0]);
+    other.transfer_leader(ids[leader]).await.unwrap();
+    let again = wait::until("the message comes again", 3 * LEASE, async || {
+        let offsets = jobs.take(&root, seconds.clone()).await.offsets();
+        (!offsets.is_empty()).then_some(taken.elapsed())
+    })
+    .await;
+    println!("a lease of {LEASE:?} lasted {again:?}");
+    assert!(again >= LEASE, "{again:?}");
 }
 
 #[tokio::test]

@@ -236,3 +236,18 @@ fn stored(node: &Node) -> BTreeMap<LogIndex, Entry> {
     })
     .collect()
 }
+
+#[test]
+#[should_panic(expected = "of lease time in")]
+fn lease_time_that_runs_faster_than_time_is_seen() {
+    let asked = Instant::now();
+    let at = |ms| asked + Duration::from_millis(ms);
+    // It stood still, and went on as it should.
+    let mut checks = Checks {
+        stamped: [(1, (at(2), 100)), (2, (at(50), 100)), (4, (at(60), 110))].into(),
+        ..Checks::default()
+    };
+    checks.check_lease_time(&[(1, asked), (2, at(45)), (3, at(50))]);
+    checks.stamped.insert(5, (at(70), 151));
+    checks.check_lease_time(&[(2, at(45))]);
+}

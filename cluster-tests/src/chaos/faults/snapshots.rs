@@ -52,6 +52,8 @@ const BEGIN_MAX: Duration = Duration::from_secs(30);
 const CATCH_UP_MAX: Duration = Duration::from_secs(60);
 /// How long to wait for that before giving up.
 const GIVE_UP: Duration = Duration::from_secs(180);
+/// How long until what was installed is counted.
+const COUNTED_MAX: Duration = Duration::from_secs(5);
 /// Within how many ms after its beginning something is broken off.
 const MOMENTS_MS: usize = 80;
 /// Between two looks at a directory or a log.
@@ -190,17 +192,20 @@ async fn catch_up(cluster: &mut Cluster, away: usize, least: u64) -> Seen {
     let leader = cluster.leader().await;
     let aim = cluster.metrics(leader).await.get(APPLIED);
     let url = cluster.nodes()[away].url();
-    let there = wait::until("the node has caught up", GIVE_UP, async || {
+    wait::until("the node has caught up", GIVE_UP, async || {
         let metrics = Metrics::of(&api, &url).await?;
-        metrics.find(APPLIED).filter(|applied| *applied >= aim)?;
-        Some(metrics)
+        metrics.find(APPLIED).filter(|applied| *applied >= aim)
     })
     .await;
     cluster.nodes_mut()[away].ready().await;
     let took = began.elapsed();
     let late = (took > CATCH_UP_MAX).then(|| format!("a node took {took:?} to catch up"));
-    let installed = there.get(INSTALLED) as u64;
-    assert!(installed >= least, "there was no need of a snapshot");
+    // A snapshot is counted just after its state is shown.
+    let installed = wait::until("it needed a snapshot", COUNTED_MAX, async || {
+        let installed = Metrics::of(&api, &url).await?.find(INSTALLED)? as u64;
+        (installed >= least).then_some(installed)
+    })
+    .await;
     Seen {
         counted: vec![("snapshots installed", installed)],
         violations: late.into_iter().collect(),

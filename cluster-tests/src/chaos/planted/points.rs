@@ -114,19 +114,8 @@ async fn end_at(
             drop(cluster.client().pinned_to(node).snapshot().await);
             ends(cluster, &armed).await
         }
-        Drive::Isolate => {
-            for node in &armed {
-                cluster.nodes_mut()[*node].ready().await;
-            }
-            load.progress(20).await;
-            let leader = cluster.leader().await;
-            cluster
-                .network()
-                .isolate(u8::try_from(leader).expect("a lab has few hosts"));
-            reads::hold(CUT).await;
-            cluster.network().heal();
-            ends(cluster, &armed).await
-        }
+        // One of them may have had something to give up as soon as it came back.
+        Drive::Isolate => !all_come_back(cluster, &armed).await || isolated(cluster, load).await,
     };
     for node in &armed {
         cluster.nodes_mut()[*node].kill9();
@@ -135,6 +124,29 @@ async fn end_at(
     cluster.restart(&armed).await;
     cluster.wait_for_voters(cluster.nodes().len()).await;
     ended
+}
+
+/// Are all of them ready to serve? False if one has ended.
+async fn all_come_back(cluster: &mut Cluster, nodes: &[usize]) -> bool {
+    for node in nodes {
+        if cluster.nodes_mut()[*node].ready_or_ended().await.is_some() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Cuts the leader off for a while. Does a node end by that?
+async fn isolated(cluster: &mut Cluster, load: &mut Load) -> bool {
+    load.progress(20).await;
+    let leader = cluster.leader().await;
+    cluster
+        .network()
+        .isolate(u8::try_from(leader).expect("a lab has few hosts"));
+    reads::hold(CUT).await;
+    cluster.network().heal();
+    let all: Vec<usize> = (0..cluster.nodes().len()).collect();
+    ends(cluster, &all).await
 }
 
 async fn snapshots(cluster: &Cluster, except: usize) {

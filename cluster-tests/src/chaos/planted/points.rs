@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{Scene, examine, reads, scene};
-use crate::Cluster;
 use crate::load::Load;
+use crate::{Cluster, wait};
 
 const VARIABLE: &str = "DUET_CRASH";
 /// So few entries are kept that a node which was away for a moment needs a snapshot.
@@ -16,8 +16,14 @@ const PASSES: [u32; 5] = [1, 6, 25, 2, 60];
 const CRASH_MAX: Duration = Duration::from_secs(40);
 /// How long a leader is cut off: others are elected, and it keeps what it must give up again.
 const CUT: Duration = Duration::from_secs(4);
+/// How often at most: a leader that was asked nothing meanwhile gives nothing up.
+const ISOLATIONS: usize = 3;
 /// Writes that a node misses so that it needs a snapshot.
 const MISSED: u64 = 500;
+/// How long until the others' logs do not have these any more.
+const DROP_MAX: Duration = Duration::from_secs(60);
+const LAST: &str = "duet_raft_last_log_index";
+const PURGED: &str = "duet_raft_purged_index";
 
 /// What brings a process to a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +104,10 @@ async fn end_at(
         cluster.nodes_mut()[*node].kill9();
     }
     if drive == Drive::Install {
+        let leader = cluster.leader().await;
+        let had = cluster.metrics(leader).await.get(LAST);
         load.progress(MISSED).await;
-        snapshots(cluster, node).await;
+        drop_from_logs(cluster, node, had).await;
     }
     for node in &armed {
         cluster.nodes_mut()[*node].set_variable(VARIABLE, Some(planted));
@@ -115,7 +123,13 @@ async fn end_at(
             ends(cluster, &armed).await
         }
         // One of them may have had something to give up as soon as it came back.
-        Drive::Isolate => !all_come_back(cluster, &armed).await || isolated(cluster, load).await,
+        Drive::Isolate => {
+            let mut ended = !all_come_back(cluster, &armed).await;
+            for _ in 0..ISOLATIONS {
+                ended = ended || isolated(cluster, load).await;
+            }
+            ended
+        }
     };
     for node in &armed {
         cluster.nodes_mut()[*node].kill9();
@@ -149,10 +163,17 @@ async fn isolated(cluster: &mut Cluster, load: &mut Load) -> bool {
     ends(cluster, &all).await
 }
 
-async fn snapshots(cluster: &Cluster, except: usize) {
+/// Lets all nodes but one take snapshots until none of them has in its log what that one lacks: the
+/// log is kept for a member that is being sent it.
+async fn drop_from_logs(cluster: &Cluster, except: usize, had: f64) {
     for node in (0..cluster.nodes().len()).filter(|node| *node != except) {
-        let snapshot = cluster.client().pinned_to(node).snapshot().await;
-        snapshot.expect("a node that is well takes a snapshot");
+        let client = cluster.client().pinned_to(node);
+        wait::until("the log lacks what the node lacks", DROP_MAX, async || {
+            client.snapshot().await.ok()?;
+            let purged = cluster.metrics(node).await.find(PURGED)?;
+            (purged >= had).then_some(())
+        })
+        .await;
     }
 }
 

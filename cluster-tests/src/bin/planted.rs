@@ -21,8 +21,13 @@ struct Arguments {
     #[arg(long)]
     points: bool,
     /// How often at each point
-    #[arg(long, default_value_t = 3, requires = "points")]
-    times: usize,
+    #[arg(
+        long,
+        default_value_t = 3,
+        value_parser = clap::value_parser!(u32).range(1..),
+        requires = "points"
+    )]
+    times: u32,
     /// Do not play the scenes without the bugs
     #[arg(long)]
     no_control: bool,

@@ -198,6 +198,7 @@ async fn a_lease_lasts_though_a_leader_that_stood_still_leads_again() {
     // sleep: how long it stands still is what it must not count
     tokio::time::sleep(STOOD_STILL.saturating_sub(stood_still.elapsed())).await;
     cluster.nodes()[leader].resume();
+    // What they are told is another test's: they make it count before it hears of the new leader.
     waiting.join_all().await;
 
     let taken = Instant::now();

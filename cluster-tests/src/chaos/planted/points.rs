@@ -57,13 +57,13 @@ const POINTS: [(&str, Drive); 13] = [
 
 /// Ends a process at every point, so many times. What was objected to, and how often a process
 /// ended.
-pub async fn all(times: usize, mut tell: impl FnMut(String)) -> (Vec<String>, u32) {
+pub async fn all(times: u32, mut tell: impl FnMut(String)) -> (Vec<String>, u32) {
     let mut cluster = Scene::clean().lab_with(&[KEEP]).await;
     let root = cluster.root().await;
     let (table, mut load) = scene::write(&cluster, &root).await;
     let groups = scene::start("W2-groups", &cluster, &root).await;
     let (mut wrong, mut crashes) = (Vec::new(), 0);
-    for time in 0..times {
+    for time in 0..times as usize {
         for (number, (point, drive)) in POINTS.into_iter().enumerate() {
             let pass = if drive == Drive::Load {
                 PASSES[time % PASSES.len()]

@@ -158,14 +158,14 @@ impl Leases {
         let (deliveries, done) = (self.book.deliveries.take(), self.book.done.take());
         let positions = self.book.positions.take();
         let mut wrong = violations(&deliveries, &done, &produced);
-        let (redelivered, came_late) = late::late(&deliveries, &done, &self.book.polls.take());
+        let (bounded, came_late) = late::late(&deliveries, &done, &self.book.polls.take());
         wrong.extend(came_late);
         wrong.extend(backwards(&positions, &ends));
         let given = deliveries.iter().map(|given| given.offsets.len() as u64);
         Verdict {
             checked: vec![
                 ("deliveries", given.sum()),
-                ("redeliveries after a lease", redelivered),
+                ("redeliveries with a bound", bounded),
                 ("acks, nacks and extensions", done.len() as u64),
                 ("positions seen", positions.len() as u64),
             ],

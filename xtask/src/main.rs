@@ -24,7 +24,7 @@ usage: cargo xtask COMMAND
   demo [ARGS]           build, then run `duet demo ARGS`: three nodes, a chat, a killed leader
   test [--fast|--slow] [-- FILTER]
                         build, then run every test; --fast leaves out those that start a cluster,
-                        --slow adds those marked `#[ignore]`; FILTER goes to the test runner
+                        --slow adds those marked `#[ignore]`, and optimises; FILTER goes to the test runner
   chaos [ARGS]          build, then break a cluster under load and check every promise (without
                         root: processes and connections alone); --minutes N, --seed S,
                         --faults F1,F2-power-all, --workloads W2,
@@ -136,17 +136,13 @@ fn demo(workspace: &Workspace, args: &[String]) -> Result<()> {
     Err(anyhow::Error::new(duet.exec()).context("cannot start duet"))
 }
 
-/// Optimises our own crates too where a cluster runs for long, with every assertion still in:
-/// twice the writes in the same time, for minutes of compilation that the gate cannot spare.
-const FASTER: (&str, &str) = ("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
-
 /// Becomes the program that breaks clusters, so that its exit status is this process's.
 fn chaos(workspace: &Workspace, args: &[String]) -> Result<()> {
     use std::os::unix::process::CommandExt;
 
     let packages = ["--package", "node", "--package", "cluster-tests"];
     let mut build = workspace.build_command("build", &packages)?;
-    cargo::run(build.env(FASTER.0, FASTER.1))?;
+    cargo::run(cargo::optimised(&mut build))?;
     let mut chaos = std::process::Command::new(workspace.bin_dir().join("chaos"));
     chaos.args(args).env("DUET_BIN", workspace.duet()?);
     Err(anyhow::Error::new(chaos.exec()).context("cannot start chaos"))

@@ -41,11 +41,21 @@ impl Options {
         }
         Ok(options)
     }
+
+    /// A command of cargo's that builds what these tests need. The slow ones measure, or keep
+    /// clusters busy for long.
+    fn command(&self, workspace: &Workspace, command: &str, args: &[&str]) -> Result<Command> {
+        let mut command = workspace.build_command(command, args)?;
+        if self.slow {
+            cargo::optimised(&mut command);
+        }
+        Ok(command)
+    }
 }
 
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     // One build of all targets, so that the tests and the binary they start share every dependency.
-    workspace.build("build", &["--workspace", "--all-targets"])?;
+    cargo::run(&mut options.command(workspace, "build", &["--workspace", "--all-targets"])?)?;
     let duet = Pinned::new(&workspace.duet()?, workspace.bin_dir())?;
     if cargo::has_subcommand("nextest") {
         nextest(workspace, options, &duet.path)
@@ -56,11 +66,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 
 /// nextest runs no documentation tests, so these go first and its summary closes the output.
 fn nextest(workspace: &Workspace, options: &Options, duet: &Path) -> Result<()> {
-    let mut docs = workspace.build_command("test", &["--workspace", "--doc"])?;
+    let mut docs = options.command(workspace, "test", &["--workspace", "--doc"])?;
     docs.arg("--").args(&options.filter);
     let docs = tallied(&mut docs).context("documentation tests");
 
-    let mut tests = workspace.build_command("nextest run", &["--workspace"])?;
+    let mut tests = options.command(workspace, "nextest run", &["--workspace"])?;
     // A filter may well match nothing in most packages, and a young tree may have no tests at all.
     tests.args(["--no-fail-fast", "--no-tests", "pass"]);
     if options.fast {
@@ -78,7 +88,7 @@ fn nextest(workspace: &Workspace, options: &Options, duet: &Path) -> Result<()> 
 }
 
 fn cargo_test(workspace: &Workspace, options: &Options, duet: &Path) -> Result<()> {
-    let mut tests = workspace.build_command("test", &["--workspace", "--no-fail-fast"])?;
+    let mut tests = options.command(workspace, "test", &["--workspace", "--no-fail-fast"])?;
     if options.fast {
         tests.args(["--exclude", CLUSTER_TESTS]);
     }

@@ -18,6 +18,8 @@ use crate::{Times, User, wait};
 const WRITE_MAX: Duration = Duration::from_secs(10);
 /// How long a load may take to get on, elections and restarts included.
 const PROGRESS_MAX: Duration = Duration::from_secs(90);
+/// How many of the failed requests a load that does not get on tells about.
+const FAILURES_SHOWN: usize = 10;
 /// Pause of a writer that reached no node.
 const PAUSE: Duration = Duration::from_millis(20);
 /// After how many writes, on average, a writer goes to another node. Writers that moved only when
@@ -182,10 +184,15 @@ impl Load {
         let goal = self.acked() + more;
         let reached = self.acked.wait_for(|acked| *acked >= goal);
         let reached = tokio::time::timeout(PROGRESS_MAX, reached).await;
-        let in_time = reached.is_ok_and(|reached| reached.is_ok());
-        assert!(
-            in_time,
-            "{more} writes were not answered within {PROGRESS_MAX:?}"
+        if reached.is_ok_and(|reached| reached.is_ok()) {
+            return;
+        }
+        let acked = self.acked();
+        let failures = self.failures();
+        let last = &failures[failures.len().saturating_sub(FAILURES_SHOWN)..];
+        panic!(
+            "{acked} of {goal} writes were answered within {PROGRESS_MAX:?}; what failed last:\n{}",
+            last.join("\n")
         );
     }
 
@@ -230,6 +237,16 @@ fn staying(clients: &[Client]) -> Vec<(Client, bool)> {
 
 fn lock(notes: &Mutex<Notes>) -> std::sync::MutexGuard<'_, Notes> {
     notes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Is it the node that could not do it? Also one that says so, as a leader that is cut off does: a
+/// writer that stayed there would be told the same for as long as the fault lasts.
+fn node_failed(error: &Error) -> bool {
+    match error {
+        Error::Unreachable { .. } | Error::Unknown(_) => true,
+        Error::Refused(said) => said.retryable,
+        Error::Configuration(_) => false,
+    }
 }
 
 /// Reads what the first writer wrote first, again and again.
@@ -294,7 +311,7 @@ impl Writer {
                 Err(_) => Fate::Absent,
             };
             self.note(took, &outcome, if_acked, Op { ids, fate });
-            let failed = matches!(outcome, Err(Error::Unreachable { .. } | Error::Unknown(_)));
+            let failed = outcome.as_ref().is_err_and(node_failed);
             if let Some(others) = self.others.as_ref().filter(|_| self.moves)
                 && (failed || self.random.random_ratio(1, MOVES_EVERY))
             {
@@ -433,4 +450,32 @@ pub async fn first_write(client: &Client, table: &Table, id: &str, limit: Durati
             .map(|receipt| receipt.index)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use client::api::ReceivedError;
+    use client::api::error::SqlErrorDetails;
+
+    use super::*;
+
+    /// Writers that stayed where they were told that there is no leader all came to wait at the one
+    /// node that was cut off, and a healthy majority had nothing to do.
+    #[test]
+    fn a_writer_leaves_a_node_that_has_no_leader_but_not_for_a_row_that_is_there() {
+        let refused = |status, code: &str, retryable| {
+            Error::Refused(Box::new(ReceivedError {
+                status,
+                code: code.into(),
+                message: String::new(),
+                retryable,
+                maybe_applied: false,
+                details: SqlErrorDetails::default(),
+            }))
+        };
+        let no_leader = refused(503, "CLUSTER_UNAVAILABLE", true);
+        assert!(node_failed(&no_leader));
+        assert!(!node_failed(&refused(400, "UNIQUE_VIOLATION", false)));
+        assert!(node_failed(&Error::Unreachable { tried: Vec::new() }));
+    }
 }

@@ -159,7 +159,8 @@ fn cargo_program() -> std::ffi::OsString {
 }
 
 /// Optimises our own crates too where clusters run for long or are measured, with every assertion
-/// still in: twice the writes in the same time, for minutes of compilation that the gate cannot spare.
+/// still in: twice the writes in the same time, for minutes of compilation that the gate cannot
+/// spare.
 pub fn optimised(command: &mut Command) -> &mut Command {
     command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
 }

@@ -24,7 +24,8 @@ usage: cargo xtask COMMAND
   demo [ARGS]           build, then run `duet demo ARGS`: three nodes, a chat, a killed leader
   test [--fast|--slow] [-- FILTER]
                         build, then run every test; --fast leaves out those that start a cluster,
-                        --slow adds those marked `#[ignore]`, and optimises; FILTER goes to the test runner
+                        --slow adds those marked `#[ignore]`, and optimises; FILTER goes to the
+                        test runner
   chaos [ARGS]          build, then break a cluster under load and check every promise (without
                         root: processes and connections alone); --minutes N, --seed S,
                         --faults F1,F2-power-all, --workloads W2,

@@ -2,10 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use rand::seq::SliceRandom;
+
 use super::{Network, run, try_run};
 
 /// The place of this process on the bridge, among the hosts.
 pub(super) const BRIDGE_HOST: u8 = 253;
+/// 10.77.0.0/16 is cut into a subnet for each network; the names carry the same number.
+const TAGS: std::ops::Range<u16> = 1..250;
 /// Where hosts are reached by each other.
 pub(crate) const RPC_PORT: u16 = 9188;
 
@@ -20,11 +24,11 @@ pub struct Namespaces {
 impl Namespaces {
     /// Makes `hosts` namespaces, each with an address on a bridge that this process reaches.
     pub fn new(hosts: u8) -> Namespaces {
-        // 10.77.0.0/16 is cut into a subnet for each network; the names carry the same number.
-        let tag = rand::random_range(1..250);
+        let mut tags: Vec<u16> = TAGS.collect();
+        tags.shuffle(&mut rand::rng());
+        let tag = claim(&tags).expect("not all networks are taken, and bridges can be made");
         let network = Namespaces { tag, hosts };
         let bridge = network.bridge();
-        run("ip", &["link", "add", &bridge, "type", "bridge"]);
         let own = format!("10.77.{tag}.254/24");
         run("ip", &["addr", "add", &own, "dev", &bridge]);
         run("ip", &["link", "set", &bridge, "up"]);
@@ -73,7 +77,7 @@ impl Namespaces {
     }
 
     fn bridge(&self) -> String {
-        format!("duetb{}", self.tag)
+        bridge(self.tag)
     }
 
     pub(super) fn namespace(&self, host: u8) -> String {
@@ -134,10 +138,73 @@ impl Network for Namespaces {
 
 impl Drop for Namespaces {
     fn drop(&mut self) {
-        // A namespace takes its end of the link with it, and that the other end.
         for host in 0..self.hosts {
+            // Both ends at once. The namespace would take them with it, but lives on without its
+            // name, for minutes, while the kernel waits for what its connections did not deliver.
+            try_run("ip", &["link", "delete", &self.link(host)]);
             try_run("ip", &["netns", "delete", &self.namespace(host)]);
         }
+        // Last: with the bridge the number is free again.
         try_run("ip", &["link", "delete", &self.bridge()]);
+    }
+}
+
+fn bridge(tag: u16) -> String {
+    format!("duetb{tag}")
+}
+
+/// The first number that no network on this machine has: whoever makes the bridge has it.
+fn claim(tags: &[u16]) -> Option<u16> {
+    let free = |tag: &&u16| {
+        let made = try_run("ip", &["link", "add", &bridge(**tag), "type", "bridge"]);
+        made.status.success()
+    };
+    tags.iter().find(free).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::lab;
+
+    #[test]
+    fn a_network_never_takes_the_number_of_another() {
+        if !lab::available() {
+            return;
+        }
+        let first = Namespaces::new(1);
+        assert_eq!(claim(&[first.tag]), None);
+        let second = Namespaces::new(1);
+        assert_ne!(first.tag, second.tag);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_network_though_its_namespace_is_in_use() {
+        if !lab::available() {
+            return;
+        }
+        let network = Namespaces::new(1);
+        let (tag, link) = (network.tag, network.link(0));
+        let inside = format!("--net={}", network.namespace_file(0));
+        // It says something once it is inside, and stays until its input ends.
+        let mut user = Command::new("nsenter")
+            .args([&inside, "sh", "-c", "echo inside; cat"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("the lab has nsenter");
+        let mut said = [0; 6];
+        let mut output = user.stdout.take().expect("it is piped");
+        std::io::Read::read_exact(&mut output, &mut said).expect("it says that it is inside");
+        drop(network);
+        let left = [bridge(tag), link].map(|name| {
+            let shown = try_run("ip", &["link", "show", &name]);
+            shown.status.success()
+        });
+        drop(user.stdin.take());
+        user.wait().expect("it ends with its input");
+        assert_eq!(left, [false, false]);
     }
 }

@@ -27,10 +27,15 @@ pub fn tail(log: &Path, lines: usize) -> String {
 
 /// What the consensus library calls an error and is none: a peer's message met a node that has just
 /// been told to stop, or a change of the membership one that has just ceased to lead, which whoever
-/// asked for it is told.
+/// asked for it is told. What could not be received is said without its cause, which the line
+/// before has: where it is another than a stop, that line is no ordinary one.
 fn is_ordinary(line: &str) -> bool {
-    line.contains("openraft")
-        && (line.contains("raft stopped") || line.contains("has to forward request"))
+    let ordinary = [
+        "raft stopped",
+        "failed to receive from RaftCore",
+        "has to forward request",
+    ];
+    line.contains("openraft") && ordinary.iter().any(|part| line.contains(part))
 }
 
 fn is_complaint(line: &str) -> bool {
@@ -62,6 +67,18 @@ mod tests {
         ];
         assert!(bad.into_iter().all(is_complaint));
         assert!(!good.into_iter().any(is_complaint));
+    }
+
+    #[test]
+    fn a_message_that_meets_a_node_that_stops_is_ordinary_and_one_that_meets_a_panic_is_not() {
+        let line = |message: &str| {
+            format!(r#"{{"level":"ERROR","message":"{message}","target":"openraft"}}"#)
+        };
+        let cause = |cause: &str| line(&format!("RaftInner<_>::recv_msg: error: {cause}"));
+        let follows = line("failed to receive from RaftCore: None");
+        assert!(is_ordinary(&cause("raft stopped")) && is_ordinary(&follows));
+        assert!(!is_ordinary(&cause("panicked")));
+        assert!(!is_ordinary(&follows.replace("openraft", "raft")));
     }
 
     #[test]
